@@ -1,0 +1,94 @@
+# Every target makes .venv and installs what it needs on first use.
+#
+# The package is always built as a wheel and installed from it, never from src/: what is tested,
+# documented and timed is what a user gets. A change in src/ or pyproject.toml rebuilds it.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+WHEELS := $(VENV)/wheel
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+# Directories are listed too: their time changes when a file is removed.
+SOURCES := pyproject.toml README.md LICENSE $(shell find src -name __pycache__ -prune -o -print)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check docs cli-reference bench acceptance clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMPS)/core ## install the package and run `wattshed demo`
+	$(BIN)/wattshed demo
+
+test: $(STAMPS)/test ## run the fast tests on the built wheel, with branch coverage
+	@$(BIN)/python -I -c 'import sys, wattshed; at = wattshed.__file__; sys.exit(None if "site-packages" in at else f"tests must run on the built wheel, not on {at}")'
+	$(BIN)/pytest -n $(WORKERS) --cov=wattshed --cov-branch --cov-report=term
+
+check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, documents
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/python tools/cli_reference.py --check
+	@$(MAKE) --no-print-directory docs
+
+docs: $(STAMPS)/docs ## build the documents (warnings are errors) and run their examples
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs build/docs/html
+	$(BIN)/sphinx-build -q -E -W --keep-going -b doctest docs build/docs/doctest
+	@echo "documents: build/docs/html/index.html"
+
+cli-reference: $(STAMPS)/core ## write docs/reference/cli.md from the commands
+	$(BIN)/python tools/cli_reference.py
+
+bench: $(STAMPS)/core ## time the installed commands against their targets
+	$(BIN)/python benchmarks/run.py
+
+# Time limits are part of what these tests show, so they run one at a time.
+acceptance: $(STAMPS)/test ## run the slow tests, and those against ../shared where it exists
+	@if [ -d ../shared ]; then \
+		$(BIN)/pytest -m "slow or acceptance"; \
+	else \
+		echo "not run: tests marked 'acceptance', because the reference data (../shared) are not here"; \
+		$(BIN)/pytest -m "slow and not acceptance" || { status=$$?; \
+			[ $$status -eq 5 ] || exit $$status; echo "not run: there are no slow tests"; }; \
+	fi
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------- the environment, step by step
+
+$(STAMPS)/venv:
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/wheel: $(SOURCES) | $(STAMPS)/venv
+	@echo "building the wheel and installing it"
+	@rm -rf $(WHEELS)
+	@$(PIP) wheel --no-deps --wheel-dir $(WHEELS) .
+	@$(PIP) install --no-deps --force-reinstall $(WHEELS)/*.whl
+	@touch $@
+
+$(STAMPS)/core: $(STAMPS)/wheel | $(STAMPS)/deps-core
+	@touch $@
+
+# The dependencies follow pyproject.toml only, so that a change in src/ costs one wheel.
+$(STAMPS)/deps-core: pyproject.toml | $(STAMPS)/wheel
+	@echo "installing its dependencies"
+	@$(PIP) install $(WHEELS)/*.whl
+	@touch $@
+
+$(STAMPS)/deps-%: pyproject.toml | $(STAMPS)/wheel
+	@echo "installing what 'make $*' needs"
+	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[$*]"
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/check $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%
+	@touch $@

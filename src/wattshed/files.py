@@ -1,0 +1,32 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from wattshed.errors import FileError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write beside `path`, then rename, so that a reader never sees half a file.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(beside).chmod(0o644)
+            Path(beside).replace(path)
+        finally:
+            Path(beside).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(str(path), f"cannot be written: {error.strerror}", "choose another path") from None

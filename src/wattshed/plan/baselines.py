@@ -1,0 +1,213 @@
+"""The rules that an exact plan is compared with, each at its best.
+
+A rule is shares (Q, K): what part of each distinct query goes where. A rule that sends a
+query where it may not go sends it to its other deployment instead, and failing that to
+the cheapest eligible one; such queries are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wattshed.fit.forms import Array
+from wattshed.plan.cost import least_cost
+from wattshed.plan.problem import Choice, Problem
+
+STUDY_THRESHOLD = 32
+MAX_BOX_VALUES = 512
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A rule applied to a problem.
+
+    Attributes
+    ----------
+    shares : array (Q, K)
+        Rows sum to 1.
+    displaced : int
+        Queries that could not go where the rule said.
+    """
+
+    name: str
+    family: str
+    shares: Array
+    displaced: int = 0
+
+
+def one_hot(choice: Choice, k: int) -> Array:
+    """Shares (Q, K) of a choice (Q,)."""
+    return np.eye(k)[choice]
+
+
+def all_baselines(problem: Problem, cost: Array, seed: int) -> list[Baseline]:
+    """Every baseline, thresholds chosen to be as good as they can be at this cost.
+
+    Parameters
+    ----------
+    problem : Problem
+    cost : array (Q, K)
+        Cost that the exact plan minimises; inf where a query may not go.
+    seed : int
+        Of the random assignment.
+    """
+    k = len(problem.deployments)
+    singles = [single(problem, cost, index) for index in range(k)]
+    spread = [_round_robin(problem, cost), _random(problem, cost, seed)]
+    if k == 1:
+        return singles
+    return [*singles, *spread, *_study_thresholds(problem, cost), *_best_rules(problem, cost)]
+
+
+def single(problem: Problem, cost: Array, index: int) -> Baseline:
+    """Everything on one deployment, as far as it may."""
+    wanted = np.full(len(cost), index)
+    shares, displaced = _place(problem, cost, one_hot(wanted, cost.shape[1]))
+    return Baseline(f"all {problem.names[index]}", "single", shares, displaced)
+
+
+def _place(problem: Problem, cost: Array, wanted: Array) -> tuple[Array, int]:
+    """Move the shares that may not go where they should to the cheapest deployment."""
+    refused = np.where(problem.eligible, 0.0, wanted)
+    moved = refused.sum(axis=1)
+    shares = wanted - refused
+    shares[np.arange(len(cost)), least_cost(cost)] += moved
+    return shares, round(float(moved @ problem.queries.count))
+
+
+def _round_robin(problem: Problem, cost: Array) -> Baseline:
+    wanted = problem.round_robin / problem.queries.count[:, None]
+    return Baseline("round robin", "round-robin", *_place(problem, cost, wanted))
+
+
+def _random(problem: Problem, cost: Array, seed: int) -> Baseline:
+    k = cost.shape[1]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    counts = rng.multinomial(problem.queries.count, np.full(k, 1 / k))
+    wanted = counts / problem.queries.count[:, None]
+    return Baseline("random", "random", *_place(problem, cost, wanted))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two deployments, and what each query costs when sent to either with its fallback."""
+
+    small: int
+    large: int
+    small_choice: Choice
+    large_choice: Choice
+    gain: Array
+    base: float
+
+    def choose(self, inside: NDArray[np.bool_]) -> Choice:
+        return np.where(inside, self.small_choice, self.large_choice)
+
+
+def _pair(problem: Problem, cost: Array, small: int, large: int) -> _Pair:
+    fallback = least_cost(cost)
+    to_large = np.where(problem.eligible[:, large], large, fallback)
+    other = np.where(problem.eligible[:, large], large, fallback)
+    to_small = np.where(problem.eligible[:, small], small, other)
+    rows = np.arange(len(cost))
+    count = problem.queries.count
+    small_cost, large_cost = cost[rows, to_small] * count, cost[rows, to_large] * count
+    gain = large_cost - small_cost
+    return _Pair(small, large, to_small, to_large, gain, float(large_cost.sum()))
+
+
+def _best_threshold(pair: _Pair, key: Array) -> tuple[float, float]:
+    """Cost and threshold T of the best rule key <= T, over every distinct value."""
+    order = np.argsort(key, kind="stable")
+    values = key[order]
+    total = pair.base - np.cumsum(pair.gain[order])
+    last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+    best = last[np.argmin(total[last])]
+    if total[best] >= pair.base:
+        return pair.base, 0.0
+    return float(total[best]), float(values[best])
+
+
+def _best_box(pair: _Pair, m: Array, n: Array) -> tuple[float, float, float]:
+    """Cost, T_in and T_out of the best rule m <= T_in and n <= T_out.
+
+    Over every distinct value, or 512 quantiles of them where there are more.
+    """
+    m_values, n_values = _candidates(m), _candidates(n)
+    table = np.zeros((len(m_values) + 1, len(n_values) + 1))
+    at = np.searchsorted(m_values, m), np.searchsorted(n_values, n)
+    np.add.at(table, at, pair.gain)
+    inside = table[:-1, :-1].cumsum(axis=0).cumsum(axis=1)
+    i, j = np.unravel_index(np.argmax(inside), inside.shape)
+    return pair.base - float(inside[i, j]), float(m_values[i]), float(n_values[j])
+
+
+def _candidates(values: Array) -> Array:
+    distinct = np.unique(values)
+    if len(distinct) <= MAX_BOX_VALUES:
+        return distinct
+    return np.unique(np.quantile(values, np.linspace(0, 1, MAX_BOX_VALUES), method="lower"))
+
+
+def _study_thresholds(problem: Problem, cost: Array) -> list[Baseline]:
+    """T_in = 32 and T_out = 32, the cut-offs of the e-Energy 2024 study.
+
+    Short queries go to the deployment that is cheapest for the shortest query, the others
+    to the cheapest for the whole workload.
+    """
+    large = int(np.argmin(_single_totals(problem)))
+    shortest = int(np.argmin(problem.queries.m + problem.queries.n))
+    ranking = np.argsort(cost[shortest])
+    small = next(int(index) for index in ranking if index != large)
+    pair = _pair(problem, cost, small, large)
+    return [
+        _threshold_baseline(problem, pair, "T_in", problem.queries.m, STUDY_THRESHOLD),
+        _threshold_baseline(problem, pair, "T_out", problem.queries.n, STUDY_THRESHOLD),
+    ]
+
+
+def _single_totals(problem: Problem) -> Array:
+    return np.where(problem.eligible, problem.energy_j, 1e30).T @ problem.queries.count
+
+
+def _threshold_baseline(
+    problem: Problem, pair: _Pair, symbol: str, key: Array, threshold: float, prefix: str = ""
+) -> Baseline:
+    inside = key <= threshold
+    family = {"T_in": "t-in", "T_out": "t-out", "mn": "product"}[symbol]
+    return _pair_baseline(problem, pair, f"{prefix}{symbol} <= {threshold:g}", family, inside)
+
+
+def _pair_baseline(
+    problem: Problem, pair: _Pair, rule: str, family: str, inside: NDArray[np.bool_]
+) -> Baseline:
+    wanted = np.where(inside, pair.small, pair.large)
+    choice = pair.choose(inside)
+    displaced = int(problem.queries.count[wanted != choice].sum())
+    name = f"{rule} on {problem.names[pair.small]}, else {problem.names[pair.large]}"
+    return Baseline(name, family, one_hot(choice, len(problem.deployments)), displaced)
+
+
+def _best_rules(problem: Problem, cost: Array) -> list[Baseline]:
+    """The best T_in, T_out, product and box rule over all ordered pairs of deployments."""
+    m, n = problem.queries.m, problem.queries.n
+    pairs = [
+        _pair(problem, cost, small, large)
+        for small, large in permutations(range(cost.shape[1]), 2)
+    ]
+    found = []
+    for symbol, key in (("T_in", m), ("T_out", n), ("mn", m * n)):
+        results = [(*_best_threshold(pair, key), index) for index, pair in enumerate(pairs)]
+        _, threshold, index = min(results)
+        found.append(
+            _threshold_baseline(problem, pairs[index], symbol, key, threshold, "best ")
+        )
+    boxes = [(*_best_box(pair, m, n), index) for index, pair in enumerate(pairs)]
+    _, t_in, t_out, index = min(boxes)
+    inside = (m <= t_in) & (n <= t_out)
+    rule = f"best box T_in <= {t_in:g}, T_out <= {t_out:g}"
+    found.append(_pair_baseline(problem, pairs[index], rule, "box", inside))
+    return found

@@ -1,0 +1,267 @@
+"""Plan a workload: the exact assignment, its baselines, its sensitivity and its λ curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from msgspec import structs
+
+from wattshed.errors import ParameterError
+from wattshed.fit.forms import Array
+from wattshed.fleet import Fleet
+from wattshed.plan.baselines import Baseline, all_baselines, one_hot
+from wattshed.plan.cost import (
+    Scales,
+    Weights,
+    accuracies,
+    cost_matrix,
+    least_cost,
+    make_scales,
+)
+from wattshed.plan.problem import Problem, build_problem
+from wattshed.plan.sensitivity import vary
+from wattshed.plan.totals import (
+    Account,
+    Totals,
+    is_significant,
+    make_account,
+    saving_interval,
+    total,
+)
+from wattshed.plan.verdict import describe
+from wattshed.records import Assignment, CurvePoint, Plan, Policy
+from wattshed.workload.table import Workload
+
+CURVE_WEIGHTS = np.linspace(0, 1, 41)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The plan and its baselines as assignments, with their totals; the plan is row 0."""
+
+    baselines: list[Baseline]
+    shares: Array
+    totals: Totals
+    account: Account
+    reference: int
+
+
+def plan_workload(
+    fleet: Fleet,
+    workload: Workload,
+    weights: Weights | None = None,
+    *,
+    idle_power_w: dict[str, float] | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Assign each query of a workload to the deployment where it costs least.
+
+    Parameters
+    ----------
+    fleet : Fleet
+        From `load_fleet`.
+    workload : Workload
+        From `read_workload`.
+    weights : Weights, optional
+        λ, ζ and the normalisation; energy alone unless told.
+    idle_power_w : dict, optional
+        Idle power by deployment name, instead of the fleet's.
+    seed : int
+        Of the random baseline.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ParameterError, UnservableError
+    """
+    weights = weights or Weights()
+    fleet = _with_idle_power(fleet, idle_power_w or {})
+    problem = build_problem(fleet, workload)
+    scales = make_scales(problem, weights)
+    cost = cost_matrix(problem, weights, scales)
+    choice = least_cost(cost)
+    compared = compare(problem, one_hot(choice, cost.shape[1]), all_baselines(problem, cost, seed))
+    policies = [
+        _policy(problem, cost, compared, row) for row in range(1, len(compared.baselines) + 1)
+    ]
+    plan = Plan(
+        **_totals_of_plan(problem, compared),
+        cost=_mean_cost(problem, cost, compared.shares[0]),
+        queries=problem.total,
+        energy_weight=weights.energy,
+        accuracy_weight=weights.accuracy,
+        normalisation=weights.normalisation,
+        scales={"energy_j": scales.energy_j, "runtime_s": scales.runtime_s},
+        **_accuracy(problem, compared.shares[0]),
+        reference=compared.baselines[compared.reference - 1].name,
+        assignment=_assignment(problem, compared),
+        baselines=policies,
+        sensitivity=vary(problem, weights, scales, compared),
+        curve=_curve(problem, weights, scales, compared.account),
+        warnings=_warnings(problem, compared.shares[0]),
+        verdict="",
+    )
+    return structs.replace(plan, verdict=describe(plan))
+
+
+def compare(problem: Problem, plan_shares: Array, baselines: list[Baseline]) -> Compared:
+    """Add up the plan and its baselines, and pick the reference: the best single deployment."""
+    shares = np.stack([plan_shares, *(b.shares for b in baselines)])
+    totals = total(problem, shares)
+    singles = [
+        (b.displaced > 0, float(totals.energy_j[row + 1].sum()), row + 1)
+        for row, b in enumerate(baselines)
+        if b.family == "single"
+    ]
+    reference = min(singles)[2]
+    index = reference - 1
+    busy = float(totals.runtime_s[reference].sum())
+    account = make_account(problem, busy, index, np.ones(len(problem.deployments)))
+    return Compared(baselines, shares, totals, account, reference)
+
+
+def _totals_of_plan(problem: Problem, compared: Compared) -> dict[str, float]:
+    totals = compared.totals
+    runtime = float(totals.runtime_s[0].sum())
+    return {
+        "energy_j": float(compared.account.energy_j(totals.energy_j[0], totals.runtime_s[0])),
+        "sunk_idle_j": compared.account.sunk_idle_j,
+        "runtime_s_total": runtime,
+        "runtime_s_mean": runtime / problem.total,
+    }
+
+
+def _mean_cost(problem: Problem, cost: Array, shares: Array) -> float:
+    used = np.where(shares > 0, cost, 0.0)
+    return float((shares * used).sum(axis=1) @ problem.queries.count / problem.total)
+
+
+def _policy(problem: Problem, cost: Array, compared: Compared, row: int) -> Policy:
+    baseline, totals = compared.baselines[row - 1], compared.totals
+    runtime = totals.runtime_s.sum(axis=1)
+    saving, interval = saving_interval(totals, compared.account, 0, row)
+    return Policy(
+        name=baseline.name,
+        family=baseline.family,
+        energy_j=float(compared.account.energy_j(totals.energy_j[row], totals.runtime_s[row])),
+        runtime_s_total=float(runtime[row]),
+        runtime_s_mean=float(runtime[row]) / problem.total,
+        runtime_ratio=float(runtime[row] / runtime[compared.reference]),
+        saving_pct=saving,
+        saving=interval,
+        significant=is_significant(interval),
+        cost=_mean_cost(problem, cost, compared.shares[row]),
+        displaced_queries=baseline.displaced,
+        shares=_shares(problem, compared.shares[row]),
+    )
+
+
+def _shares(problem: Problem, shares: Array) -> dict[str, float]:
+    part = problem.queries.count @ shares / problem.total
+    return dict(zip(problem.names, part.tolist(), strict=True))
+
+
+def _assignment(problem: Problem, compared: Compared) -> list[Assignment]:
+    queries = problem.queries.count @ compared.shares[0]
+    return [
+        Assignment(
+            deployment=name,
+            queries=round(float(queries[k])),
+            share=float(queries[k]) / problem.total,
+            energy_j=float(compared.totals.energy_j[0, k]),
+            busy_s=float(compared.totals.runtime_s[0, k]),
+        )
+        for k, name in enumerate(problem.names)
+    ]
+
+
+def _accuracy(problem: Problem, shares: Array) -> dict[str, float | None]:
+    try:
+        accuracy = accuracies(problem)
+    except ParameterError:
+        return {"accuracy_query_mean": None, "accuracy_token_weighted": None}
+    per_query = shares @ accuracy
+    count = problem.queries.count
+    tokens = (problem.queries.m + problem.queries.n) * count
+    return {
+        "accuracy_query_mean": float(per_query @ count / count.sum()),
+        "accuracy_token_weighted": float(per_query @ tokens / tokens.sum()),
+    }
+
+
+def _curve(
+    problem: Problem, weights: Weights, scales: Scales, account: Account
+) -> list[CurvePoint]:
+    """Exact optima over λ; ζ, if given, stays."""
+    points = []
+    rows = np.arange(len(problem.queries.m))
+    count = problem.queries.count
+    for value in CURVE_WEIGHTS:
+        cost = cost_matrix(problem, replace(weights, energy=float(value)), scales)
+        choice = least_cost(cost)
+        shares = one_hot(choice, cost.shape[1])
+        net = float(problem.energy_j[rows, choice] @ count)
+        points.append(
+            CurvePoint(
+                energy_weight=float(value),
+                energy_j=net + account.sunk_idle_j,
+                runtime_s_mean=float(problem.runtime_s[rows, choice] @ count) / problem.total,
+                accuracy_token_weighted=_accuracy(problem, shares)["accuracy_token_weighted"],
+                shares=_shares(problem, shares),
+            )
+        )
+    return points
+
+
+def _warnings(problem: Problem, shares: Array) -> list[str]:
+    """What the reader of a plan must know about its predictions."""
+    found = []
+    count = problem.queries.count
+    for k, deployment in enumerate(problem.deployments):
+        profile = deployment.profile
+        negative = int(count[problem.negative[:, k]].sum())
+        if negative:
+            found.append(
+                f"{deployment.name}: the profile {profile.name} predicts a negative energy or"
+                f" runtime for {negative} of {problem.total} queries"
+                f" ({100 * negative / problem.total:.1f} %); its form is {profile.energy.form}"
+            )
+        outside = problem.extrapolated[:, k] & (shares[:, k] > 0)
+        if outside.any():
+            box = profile.domain
+            assert box is not None
+            found.append(
+                f"{deployment.name}: {int(count[outside].sum())} of the queries it gets lie outside"
+                f" the cells of its profile (m {box.input_tokens[0]} to {box.input_tokens[1]},"
+                f" n {box.output_tokens[0]} to {box.output_tokens[1]}): extrapolated"
+            )
+        if profile.domain is None:
+            found.append(f"{deployment.name}: the profile {profile.name} states no validity domain")
+    if len({d.profile.boundary for d in problem.deployments}) > 1:
+        parts = ", ".join(
+            f"{d.name} {d.profile.boundary}"
+            + (f" + {d.host_power_w:g} W" if d.host_power_w else "")
+            for d in problem.deployments
+        )
+        found.append(f"energy boundaries differ: {parts}")
+    return found
+
+
+def _with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
+    names = [d.name for d in fleet.deployments]
+    for name, power in idle_power_w.items():
+        if name not in names:
+            raise ParameterError(
+                "--idle-power", f"no deployment named {name!r}", f"use one of {', '.join(names)}"
+            )
+        if not power >= 0:
+            raise ParameterError("--idle-power", f"{name}={power:g}", "give watts, 0 or more")
+    changed = [
+        structs.replace(d, idle_power_w=idle_power_w.get(d.name, d.idle_power_w))
+        for d in fleet.deployments
+    ]
+    return structs.replace(fleet, deployments=changed)

@@ -1,0 +1,158 @@
+"""The assignment problem as arrays: what each distinct query costs on each deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wattshed.errors import ParameterError, UnservableError
+from wattshed.fit.forms import Array
+from wattshed.fleet import Deployment, Fleet
+from wattshed.profiles import predict
+from wattshed.workload.table import Queries, Workload
+
+Choice = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A workload against a fleet; deployments are sorted by name.
+
+    Attributes
+    ----------
+    deployments : list of Deployment, length K
+    queries : Queries
+        Distinct queries (Q,).
+    gross_energy_j : array (Q, K)
+        Energy of a query with its host power, idle power included.
+    runtime_s : array (Q, K)
+    eligible : bool array (Q, K)
+        Whether a deployment's token limits admit the query.
+    idle_power_w : array (K,)
+        Power of a replica that stays on whatever is decided; 0 where unknown.
+    extrapolated, negative : bool arrays (Q, K)
+    round_robin : array (Q, K)
+        Queries that each deployment gets when the rows are dealt out in turn.
+    """
+
+    deployments: list[Deployment]
+    queries: Queries
+    gross_energy_j: Array
+    runtime_s: Array
+    eligible: NDArray[np.bool_]
+    idle_power_w: Array
+    extrapolated: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
+    round_robin: NDArray[np.int64]
+
+    @property
+    def names(self) -> list[str]:
+        """Deployment names, sorted."""
+        return [d.name for d in self.deployments]
+
+    @property
+    def energy_j(self) -> Array:
+        """Energy (Q, K) that a decision changes: gross less the idle power that stays on."""
+        return self.gross_energy_j - self.idle_power_w * self.runtime_s
+
+    @property
+    def total(self) -> int:
+        """Number of queries."""
+        return int(self.queries.count.sum())
+
+    def with_idle_power(self, index: int, power_w: float) -> Problem:
+        """The same problem with another idle power of one deployment."""
+        idle = self.idle_power_w.copy()
+        idle[index] = power_w
+        return replace(self, idle_power_w=idle)
+
+    def with_energy_scaled(self, index: int, factor: float) -> Problem:
+        """The same problem with one deployment's energies multiplied."""
+        scale = np.ones(len(self.deployments))
+        scale[index] = factor
+        return replace(self, gross_energy_j=self.gross_energy_j * scale)
+
+
+def build_problem(fleet: Fleet, workload: Workload) -> Problem:
+    """Predict every distinct query on every deployment.
+
+    Raises
+    ------
+    UnservableError
+        If no deployment admits some query.
+    """
+    deployments = sorted(fleet.deployments, key=lambda d: d.name)
+    queries = workload.distinct()
+    predictions = [predict(d.profile, queries.m, queries.n) for d in deployments]
+    runtime = np.stack([p.runtime_s for p in predictions], axis=1)
+    host = np.array([d.host_power_w for d in deployments])
+    problem = Problem(
+        deployments,
+        queries,
+        np.stack([p.energy_j for p in predictions], axis=1) + host * runtime,
+        runtime,
+        np.stack([_admits(d, queries) for d in deployments], axis=1),
+        np.array([d.idle_power_w or 0.0 for d in deployments]),
+        np.stack([p.extrapolated for p in predictions], axis=1),
+        np.stack([p.negative for p in predictions], axis=1),
+        _deal(workload, queries, len(deployments)),
+    )
+    _refuse_unservable(fleet, workload, problem)
+    _refuse_idle_above_busy(fleet, problem)
+    return problem
+
+
+def _admits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:
+    admitted = np.ones(len(queries.m), bool)
+    for limit, tokens in (
+        (deployment.max_input_tokens, queries.m),
+        (deployment.max_output_tokens, queries.n),
+        (deployment.max_context_tokens, queries.m + queries.n),
+    ):
+        if limit is not None:
+            admitted &= tokens <= limit
+    return admitted
+
+
+def _deal(workload: Workload, queries: Queries, k: int) -> NDArray[np.int64]:
+    """Deal the workload's rows out in turn; (Q, K) counts in the order of `queries`."""
+    table = workload.table
+    count = table["count"].to_numpy()
+    start = np.cumsum(count) - count
+    positions = np.arange(k)
+    first = (positions - start[:, None]) % k
+    dealt = np.maximum(0, (count[:, None] - first + k - 1) // k)
+    width = int(queries.n.max()) + 1
+    keys = table["input_tokens"].to_numpy() * width + table["output_tokens"].to_numpy()
+    index = np.searchsorted(queries.m.astype(np.int64) * width + queries.n.astype(np.int64), keys)
+    total = np.zeros((len(queries.m), k), np.int64)
+    np.add.at(total, index, dealt)
+    return total
+
+
+def _refuse_unservable(fleet: Fleet, workload: Workload, problem: Problem) -> None:
+    nowhere = np.flatnonzero(~problem.eligible.any(axis=1))
+    if len(nowhere):
+        m, n = int(problem.queries.m[nowhere[0]]), int(problem.queries.n[nowhere[0]])
+        affected = int(problem.queries.count[nowhere].sum())
+        raise UnservableError(
+            f"{workload.name}: query with input_tokens={m}, output_tokens={n}",
+            f"no deployment of {fleet.name} may serve it (nor {affected - 1} others)",
+            "raise max_input_tokens, max_output_tokens or max_context_tokens of a deployment,"
+            " or remove the query",
+        )
+
+
+def _refuse_idle_above_busy(fleet: Fleet, problem: Problem) -> None:
+    mean_power = problem.gross_energy_j.sum(axis=0) / problem.runtime_s.sum(axis=0)
+    for deployment, idle, busy in zip(
+        problem.deployments, problem.idle_power_w, mean_power, strict=True
+    ):
+        if idle > busy:
+            raise ParameterError(
+                f"{fleet.name}: {deployment.name}.idle_power_w",
+                f"{idle:g} W is more than the {busy:.1f} W that it draws while it serves",
+                "give the idle power of one replica, in watts",
+            )

@@ -1,0 +1,92 @@
+"""How the saving changes with what is least certain: each system's energy, and idle power."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wattshed.fit.forms import Array
+from wattshed.plan.baselines import one_hot
+from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
+from wattshed.plan.problem import Problem
+from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
+from wattshed.records import Sensitivity
+
+if TYPE_CHECKING:
+    from wattshed.plan.planner import Compared
+
+ENERGY_CHANGES_PCT = (-10, 10)
+IDLE_POWERS_W = (5.0, 15.0, 30.0, 60.0)
+
+
+def vary(
+    problem: Problem, weights: Weights, scales: Scales, compared: Compared
+) -> list[Sensitivity]:
+    """Solve again with each deployment's energy 10 % off, and with sunk idle power.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights, scales
+        Those of the plan.
+    compared : Compared
+        The plan and its baselines.
+
+    Returns
+    -------
+    list of Sensitivity
+        Savings against the same reference deployment under the same change.
+    """
+    cases = [*_energy_cases(problem, compared), *_idle_cases(problem, compared)]
+    k = len(problem.deployments)
+    solved = [one_hot(least_cost(cost_matrix(c, weights, scales)), k) for _, c, _ in cases]
+    shares = np.stack([compared.shares[compared.reference], compared.shares[0], *solved])
+    totals = total(problem, shares)
+    found = []
+    for row, (label, _, account) in enumerate(cases, start=2):
+        saving, interval = saving_interval(totals, account, row, 0)
+        fixed, _ = saving_interval(totals, account, 1, 0)
+        part = problem.queries.count @ shares[row] / problem.total
+        found.append(
+            Sensitivity(
+                change=label,
+                saving_pct=saving,
+                saving=interval,
+                fixed_plan_saving_pct=fixed,
+                significant=is_significant(interval),
+                shares=dict(zip(problem.names, part.tolist(), strict=True)),
+            )
+        )
+    return found
+
+
+def _energy_cases(problem: Problem, compared: Compared) -> list[tuple[str, Problem, Account]]:
+    cases = []
+    for index, name in enumerate(problem.names):
+        for change in ENERGY_CHANGES_PCT:
+            factor = 1 + change / 100
+            scale = np.ones(len(problem.names))
+            scale[index] = factor
+            account = _account(problem, compared, scale)
+            label = f"{name} energy {change:+d} %"
+            cases.append((label, problem.with_energy_scaled(index, factor), account))
+    return cases
+
+
+def _idle_cases(problem: Problem, compared: Compared) -> list[tuple[str, Problem, Account]]:
+    """Idle power of the reference deployment, as far as it draws more than that when busy."""
+    index = compared.reference - 1
+    least_busy_w = float((problem.gross_energy_j[:, index] / problem.runtime_s[:, index]).min())
+    cases = []
+    for power in IDLE_POWERS_W:
+        if power < least_busy_w:
+            changed = problem.with_idle_power(index, power)
+            account = _account(changed, compared, np.ones(len(problem.names)))
+            cases.append((f"{problem.names[index]} idle {power:g} W sunk", changed, account))
+    return cases
+
+
+def _account(problem: Problem, compared: Compared, scale: Array) -> Account:
+    busy = float(compared.totals.runtime_s[compared.reference].sum())
+    return make_account(problem, busy, compared.reference - 1, scale)

@@ -1,0 +1,138 @@
+"""Total energy and runtime of assignments, for the fits and for each bootstrap draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wattshed.fit.forms import Array
+from wattshed.plan.problem import Problem
+from wattshed.profiles import predict_draws
+from wattshed.records import Interval
+
+CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Totals of P assignments by deployment.
+
+    Attributes
+    ----------
+    energy_j, runtime_s : arrays (P, K)
+        Gross energy and busy time.
+    energy_draws_j, runtime_draws_s : arrays (B, P, K) or None
+        None where a deployment in use has no bootstrap draws.
+    """
+
+    energy_j: Array
+    runtime_s: Array
+    energy_draws_j: Array | None
+    runtime_draws_s: Array | None
+
+
+def total(problem: Problem, shares: Array) -> Totals:
+    """Add up P assignments.
+
+    Parameters
+    ----------
+    problem : Problem
+    shares : array (P, Q, K)
+    """
+    counted = shares * problem.queries.count[None, :, None]
+    energy = np.einsum("pqk,qk->pk", counted, problem.gross_energy_j)
+    runtime = np.einsum("pqk,qk->pk", counted, problem.runtime_s)
+    draws = _draw_totals(problem, counted)
+    return Totals(energy, runtime, *draws)
+
+
+def _draw_totals(problem: Problem, counted: Array) -> tuple[Array | None, Array | None]:
+    energy, runtime = [], []
+    for index, deployment in enumerate(problem.deployments):
+        part = _draw_one(problem, counted[:, :, index], index)
+        if part is None:
+            return None, None
+        host = deployment.host_power_w
+        energy.append(part[0] + host * part[1])
+        runtime.append(part[1])
+    draws = min(len(e) for e in energy)
+    return (
+        np.stack([e[:draws] for e in energy], axis=2),
+        np.stack([r[:draws] for r in runtime], axis=2),
+    )
+
+
+def _draw_one(problem: Problem, counted: Array, index: int) -> tuple[Array, Array] | None:
+    """Totals (B, P) of one deployment's energy (host power left out) and runtime."""
+    sums: tuple[Array, Array] | None = None
+    for start in range(0, counted.shape[1], CHUNK):
+        part = slice(start, start + CHUNK)
+        drawn = predict_draws(
+            problem.deployments[index].profile, problem.queries.m[part], problem.queries.n[part]
+        )
+        if drawn is None:
+            return None
+        energy, runtime = (values @ counted[:, part].T for values in drawn)
+        sums = (energy, runtime) if sums is None else (sums[0] + energy, sums[1] + runtime)
+    return sums
+
+
+@dataclass(frozen=True)
+class Account:
+    """How totals become the energy that is compared: scaled, net of idle, plus sunk idle.
+
+    Attributes
+    ----------
+    scale : array (K,)
+        Factor on each deployment's gross energy (1 outside sensitivity studies).
+    idle_power_w : array (K,)
+        Idle power that stays on whatever is decided.
+    sunk_idle_j : float
+        What it draws over the horizon, the same for every policy.
+    """
+
+    scale: Array
+    idle_power_w: Array
+    sunk_idle_j: float
+
+    def energy_j(self, energy_j: Array, runtime_s: Array) -> Array:
+        """Energy (..., ) of totals (..., K)."""
+        net = self.scale * energy_j - self.idle_power_w * runtime_s
+        return np.asarray(net.sum(axis=-1) + self.sunk_idle_j)
+
+
+def make_account(problem: Problem, reference_busy_s: float, reference: int, scale: Array) -> Account:
+    """Charge idle power for as long as the reference needs for the workload."""
+    replicas = np.array([d.replicas for d in problem.deployments])
+    horizon_s = reference_busy_s / replicas[reference]
+    sunk = float((problem.idle_power_w * replicas).sum() * horizon_s)
+    return Account(scale, problem.idle_power_w, sunk)
+
+
+def saving_interval(
+    totals: Totals, account: Account, plan: int, baseline: int
+) -> tuple[float, Interval | None]:
+    """Energy saved by assignment `plan` against `baseline`, in percent, with its interval.
+
+    Both are evaluated under the same draws of the profiles, the plan held fixed.
+    """
+    energy = account.energy_j(totals.energy_j, totals.runtime_s)
+    saving = _saving_pct(energy[plan], energy[baseline])
+    if totals.energy_draws_j is None or totals.runtime_draws_s is None:
+        return float(saving), None
+    drawn = account.energy_j(
+        totals.energy_draws_j[:, [plan, baseline]], totals.runtime_draws_s[:, [plan, baseline]]
+    )
+    low, high = np.percentile(_saving_pct(drawn[:, 0], drawn[:, 1]), [2.5, 97.5])
+    method = f"bootstrap of the profiles, {len(drawn)} draws, plan held fixed"
+    return float(saving), Interval(float(low), float(high), method)
+
+
+def _saving_pct(plan_j: Array, baseline_j: Array) -> Array:
+    return np.asarray(100 * (baseline_j - plan_j) / baseline_j)
+
+
+def is_significant(interval: Interval | None) -> bool | None:
+    """Whether the interval of a saving excludes zero; None without an interval."""
+    return None if interval is None else bool(interval.low > 0 or interval.high < 0)

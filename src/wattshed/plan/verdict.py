@@ -1,0 +1,78 @@
+"""Say in plain words what to do and how sure that is."""
+
+from __future__ import annotations
+
+from wattshed.records import Plan, Policy, Sensitivity
+from wattshed.units import human_energy
+
+
+def describe(plan: Plan) -> str:
+    """One paragraph: what to do, what it saves, what it costs, what it hangs on."""
+    reference = next(b for b in plan.baselines if b.name == plan.reference)
+    sentences = [
+        _what_to_do(plan),
+        _what_it_saves(plan, reference),
+        _what_it_hangs_on(plan.sensitivity),
+        _simplest_rule(plan, reference),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _what_to_do(plan: Plan) -> str:
+    used = sorted((a for a in plan.assignment if a.queries), key=lambda a: -a.share)
+    if len(used) == 1:
+        return f"Send everything to {used[0].deployment}."
+    parts = [f"{100 * a.share:.1f} % of the queries to {a.deployment}" for a in used]
+    return f"Send {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def _what_it_saves(plan: Plan, reference: Policy) -> str:
+    ratio = plan.runtime_s_mean / reference.runtime_s_mean
+    saved = reference.energy_j - plan.energy_j
+    verb = "saves" if saved >= 0 else "costs"
+    text = (
+        f"Against {reference.name} this {verb} {human_energy(abs(saved))}"
+        f" ({saving_text(abs(reference.saving_pct), reference, saved < 0)})"
+        f" and makes the mean query take {ratio:.2f} times as long, without queueing."
+    )
+    if reference.significant is False:
+        text += " The saving is not significant: its interval includes zero."
+    if reference.significant is None:
+        text += " No interval: a profile carries no bootstrap draws."
+    return text
+
+
+def saving_text(value_pct: float, policy: Policy, negated: bool = False) -> str:
+    """A percentage with its interval, or why there is none."""
+    if policy.saving is None:
+        return f"{value_pct:.2f} %, no interval"
+    low, high = policy.saving.low, policy.saving.high
+    if negated:
+        low, high = -high, -low
+    return f"{value_pct:.2f} %, 95 % interval {low:.2f} to {high:.2f} %"
+
+
+def _what_it_hangs_on(sensitivity: list[Sensitivity]) -> str:
+    if not sensitivity:
+        return ""
+    energy = [s for s in sensitivity if "energy" in s.change]
+    low = min(s.saving_pct for s in energy)
+    high = max(s.saving_pct for s in energy)
+    text = (
+        f"With any one system's energy 10 % off, the best plan would save {low:.1f} to {high:.1f} %."
+    )
+    lost = [s for s in sensitivity if s not in energy and not s.significant]
+    if lost:
+        text += f" With {lost[0].change} the saving is {lost[0].saving_pct:.2f} % and not significant."
+    return text
+
+
+def _simplest_rule(plan: Plan, reference: Policy) -> str:
+    rules = [b for b in plan.baselines if b.family in ("t-in", "t-out", "product", "box")]
+    if not rules or plan.energy_j >= reference.energy_j:
+        return ""
+    best = min(rules, key=lambda b: b.cost)
+    gap = best.saving_pct
+    if best.energy_j >= reference.energy_j:
+        return "No threshold rule beats the reference."
+    return f"The simplest good rule, {best.name}, gives up {gap:.2f} % of energy against this plan."

@@ -1,0 +1,157 @@
+"""Profiles on disk and in use: built-in or from a file, predictions and their warnings."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wattshed import __version__
+from wattshed.data.catalog import dataset_path
+from wattshed.errors import FileError, ProfileError
+from wattshed.files import write_atomically
+from wattshed.fit.forms import FORMS, Array
+from wattshed.records import Profile, ProfileFile, QueryModel
+
+BUILT_IN = "wilkins-2024-profiles"
+
+
+@functools.cache
+def _read(path: Path) -> ProfileFile:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
+    try:
+        found = msgspec.json.decode(content, type=ProfileFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FileError(str(path), str(error), "write it with `wattshed fit -o`") from None
+    for profile in found.profiles:
+        for model in (profile.energy, profile.runtime):
+            _check_model(str(path), profile.name, model)
+    return found
+
+
+def _check_model(path: str, name: str, model: QueryModel) -> None:
+    form = FORMS.get(model.form)
+    if form is None:
+        raise ProfileError(
+            f"{path}: {name}", f"unknown form {model.form!r}", f"use one of {', '.join(FORMS)}"
+        )
+    if set(form.parameters) != set(model.coefficients):
+        raise ProfileError(
+            f"{path}: {name}",
+            f"form {model.form} has coefficients {sorted(model.coefficients)}",
+            f"give {', '.join(form.parameters)}",
+        )
+
+
+def load_profiles(source: str | Path | None = None) -> list[Profile]:
+    """All profiles of a file, or the built-in ones.
+
+    Raises
+    ------
+    FileError, ProfileError
+    """
+    return _read(Path(source) if source else dataset_path(BUILT_IN)).profiles
+
+
+def load_profile(reference: str, *, relative_to: Path | None = None) -> Profile:
+    """One profile by its built-in name, or by ``path.json#name``.
+
+    Parameters
+    ----------
+    reference : str
+    relative_to : Path, optional
+        Folder against which a relative path is resolved.
+
+    Raises
+    ------
+    ProfileError
+        If there is no such profile; near names are offered.
+    """
+    path, _, name = reference.rpartition("#")
+    source = (relative_to or Path()) / path if path else None
+    profiles = {p.name: p for p in load_profiles(source)}
+    if name not in profiles:
+        near = difflib.get_close_matches(name, profiles, n=3, cutoff=0.4) or sorted(profiles)[:3]
+        raise ProfileError(
+            path or "profile",
+            f"no profile named {name!r}",
+            f"did you mean {', '.join(near)}? (`wattshed data show {BUILT_IN}` lists the built-in ones)",
+        )
+    return profiles[name]
+
+
+def save_profiles(
+    profiles: list[Profile], path: str | Path, *, inputs: dict[str, str] | None = None, seed: int = 0
+) -> None:
+    """Write profiles.json, whole or not at all."""
+    content = ProfileFile(profiles, f"wattshed {__version__}", inputs or {}, seed)
+    write_atomically(Path(path), msgspec.json.format(msgspec.json.encode(content), indent=1))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted energy and runtime of queries.
+
+    Attributes
+    ----------
+    energy_j, runtime_s : arrays (Q,)
+    extrapolated : bool array (Q,)
+        Queries outside the profile's domain.
+    negative : bool array (Q,)
+        Queries whose energy or runtime came out negative: only `bilinear` can do that.
+    """
+
+    energy_j: Array
+    runtime_s: Array
+    extrapolated: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
+
+
+def predict(profile: Profile, m: ArrayLike, n: ArrayLike) -> Prediction:
+    """Predict energy and runtime of queries with m input and n output tokens.
+
+    Parameters
+    ----------
+    profile : Profile
+    m, n : array-like (Q,)
+
+    Returns
+    -------
+    Prediction
+        Values are never clipped; what is outside the domain or negative is marked.
+    """
+    m = np.atleast_1d(np.asarray(m, float))
+    n = np.atleast_1d(np.asarray(n, float))
+    energy = _evaluate(profile.energy, _coefficients(profile.energy), m, n)
+    runtime = _evaluate(profile.runtime, _coefficients(profile.runtime), m, n)
+    outside = np.zeros(len(m), bool)
+    if profile.domain:
+        (m_low, m_high), (n_low, n_high) = profile.domain.input_tokens, profile.domain.output_tokens
+        outside = (m < m_low) | (m > m_high) | (n < n_low) | (n > n_high)
+    return Prediction(energy, runtime, outside, (energy < 0) | (runtime < 0))
+
+
+def predict_draws(profile: Profile, m: Array, n: Array) -> tuple[Array, Array] | None:
+    """Bootstrap predictions of energy (B, Q) and runtime (B, Q); None without draws."""
+    if not profile.energy.draws or not profile.runtime.draws:
+        return None
+    return (
+        _evaluate(profile.energy, np.array(profile.energy.draws), m, n),
+        _evaluate(profile.runtime, np.array(profile.runtime.draws), m, n),
+    )
+
+
+def _coefficients(model: QueryModel) -> Array:
+    return np.array([model.coefficients[name] for name in FORMS[model.form].parameters])
+
+
+def _evaluate(model: QueryModel, theta: Array, m: Array, n: Array) -> Array:
+    return FORMS[model.form].predict(theta, m, n)

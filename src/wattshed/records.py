@@ -1,0 +1,294 @@
+"""Frozen records that every room shares.
+
+They are plain values: no behaviour beyond their own meaning, SI units in every name,
+and msgspec turns them into JSON and back with the path of whatever is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["measured", "derived", "modelled", "published"]
+Boundary = Literal["accelerator", "host", "wall"]
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Where a figure lies with probability `level`.
+
+    Attributes
+    ----------
+    low, high : float
+        In the unit of the figure.
+    method : str
+        How it was found, e.g. "bootstrap over cells, 200 draws".
+    level : float
+        0.95 unless told.
+    """
+
+    low: float
+    high: float
+    method: str
+    level: float = 0.95
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where figures come from.
+
+    Attributes
+    ----------
+    name : str
+        Name in this project.
+    source : str
+        Publication or repository.
+    commit : str
+        Revision of the source; empty where there is none.
+    licence : str
+    kind : {"measured", "derived", "modelled", "published"}
+    note : str
+        What was done to the source.
+    """
+
+    name: str
+    source: str
+    commit: str
+    licence: str
+    kind: Kind
+    note: str = ""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A named rule that was applied to runs, and how many rows it touched."""
+
+    name: str
+    action: str
+    rows: int
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """The (m, n) box that the cells of a fit span, in tokens, both ends included."""
+
+    input_tokens: tuple[int, int]
+    output_tokens: tuple[int, int]
+
+
+class FormScore(msgspec.Struct, frozen=True):
+    """Leave-one-cell-out errors of one form on one quantity.
+
+    Attributes
+    ----------
+    mape_pct, median_ape_pct : float
+        Mean and median absolute relative error.
+    bias_pct : float
+        Error of the total over all cells.
+    negative_predictions : int
+        Over the cells left out and the log-spaced grid of the domain.
+    r2 : float
+        Leave-one-cell-out coefficient of determination, about the mean.
+    """
+
+    mape_pct: float
+    median_ape_pct: float
+    bias_pct: float
+    negative_predictions: int
+    r2: float
+
+
+class QueryModel(msgspec.Struct, frozen=True):
+    """A fitted e(m, n) in joules or r(m, n) in seconds.
+
+    Attributes
+    ----------
+    form : str
+        Name in `wattshed.fit.forms.FORMS`.
+    coefficients : dict
+        By parameter name.
+    intervals : dict
+        By parameter name; empty for published coefficients, which carry none.
+    draws : list of list of float
+        Bootstrap coefficients, one row for each draw; a profile's energy and runtime
+        draws share their resampled cells row by row. Empty where there is no interval.
+    forms : dict
+        Score of every form that was tried, the selected one included.
+    skipped : dict
+        Form name to the reason why it was not tried or not eligible.
+    """
+
+    form: str
+    coefficients: dict[str, float]
+    intervals: dict[str, Interval] = {}
+    draws: list[list[float]] = []
+    forms: dict[str, FormScore] = {}
+    skipped: dict[str, str] = {}
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What one deployment costs for a query, and how far that can be trusted.
+
+    Attributes
+    ----------
+    name : str
+        Unique within its file, e.g. ``wilkins-2024/m1-pro/llama-2-7b``.
+    boundary : {"accelerator", "host", "wall"}
+        What the energy covers.
+    kv_cache : bool or None
+        Whether the engine kept a KV cache.
+    accuracy : float or None
+        Quality of the model's answers in [0, 1], by the measure named in `accuracy_source`.
+    domain : Domain or None
+        Where predictions interpolate; None if the source does not say.
+    """
+
+    name: str
+    system: str
+    model: str
+    accelerator: str
+    n_accelerators: int
+    boundary: Boundary
+    kind: Kind
+    energy: QueryModel
+    runtime: QueryModel
+    domain: Domain | None = None
+    kv_cache: bool | None = None
+    cells: int = 0
+    trials: int = 0
+    accuracy: float | None = None
+    accuracy_source: str = ""
+    rules: list[Rule] = []
+    provenance: list[Provenance] = []
+
+
+class ProfileFile(msgspec.Struct, frozen=True):
+    """Content of profiles.json."""
+
+    profiles: list[Profile]
+    created_by: str
+    inputs: dict[str, str] = {}
+    seed: int = 0
+    schema: str = "wattshed/profiles"
+    version: int = 1
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What one deployment gets in a plan."""
+
+    deployment: str
+    queries: int
+    share: float
+    energy_j: float
+    busy_s: float
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """One way to assign a workload, and what it costs.
+
+    Attributes
+    ----------
+    name : str
+        For people and scripts, e.g. ``T_in=32 (m1, else a100)``.
+    family : str
+        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``
+        or ``product``.
+    energy_j : float
+        Gross energy of the workload, idle power that stays on included.
+    runtime_s_total, runtime_s_mean : float
+        Service time without queueing.
+    runtime_ratio : float
+        Mean runtime against the reference baseline.
+    saving_pct : float
+        Energy that the plan saves against this policy, in percent of this policy.
+    saving : Interval or None
+        Interval of `saving_pct`; None where a profile carries no draws.
+    significant : bool or None
+        Whether the interval of the saving excludes zero; None without an interval.
+    cost : float
+        Mean cost per query in the plan's normalised unit.
+    displaced_queries : int
+        Queries that the rule sent where they may not go and that went to the cheapest
+        eligible deployment instead.
+    """
+
+    name: str
+    family: str
+    energy_j: float
+    runtime_s_total: float
+    runtime_s_mean: float
+    runtime_ratio: float
+    saving_pct: float
+    saving: Interval | None
+    significant: bool | None
+    cost: float
+    displaced_queries: int = 0
+    shares: dict[str, float] = {}
+
+
+class Sensitivity(msgspec.Struct, frozen=True):
+    """The plan solved again with one figure changed.
+
+    Attributes
+    ----------
+    change : str
+        What was changed, e.g. ``m1 energy +10 %``.
+    saving_pct : float
+        Saving of the new optimum against the reference baseline.
+    fixed_plan_saving_pct : float
+        Saving of the unchanged plan under the changed figure: negative when the plan
+        would have been a mistake.
+    significant : bool or None
+        Whether the new optimum's interval excludes zero.
+    """
+
+    change: str
+    saving_pct: float
+    saving: Interval | None
+    fixed_plan_saving_pct: float
+    significant: bool | None
+    shares: dict[str, float]
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """Energy and runtime of the exact optimum at one weight."""
+
+    energy_weight: float
+    energy_j: float
+    runtime_s_mean: float
+    accuracy_token_weighted: float | None
+    shares: dict[str, float]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An assignment of a workload to deployments, with everything it is compared to.
+
+    Attributes
+    ----------
+    energy_j : float
+        Gross energy of the queries, and the idle power that stays on while they wait.
+    sunk_idle_j : float
+        Idle energy over the horizon, counted once and the same for every policy. The
+        horizon is the time that the reference's replicas need for the workload.
+    reference : str
+        The baseline that savings are quoted against: the best single deployment.
+    verdict : str
+        What to do and how sure that is, in plain words.
+    """
+
+    energy_j: float
+    sunk_idle_j: float
+    runtime_s_total: float
+    runtime_s_mean: float
+    cost: float
+    queries: int
+    energy_weight: float
+    accuracy_weight: float | None
+    normalisation: str
+    scales: dict[str, float]
+    accuracy_query_mean: float | None
+    accuracy_token_weighted: float | None
+    reference: str
+    assignment: list[Assignment]
+    baselines: list[Policy]
+    sensitivity: list[Sensitivity]
+    curve: list[CurvePoint]
+    warnings: list[str]
+    verdict: str

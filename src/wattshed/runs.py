@@ -1,0 +1,139 @@
+"""Runs: measured trials, or cell means of trials, of queries on deployments.
+
+One row is the mean of `trials` trials (1 unless told) with the same tokens. Columns are
+those of the runs format; `trials` and the `*_sd_*` columns are ours, so that published
+means with standard deviations can be used like raw trials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from wattshed.data.catalog import dataset_names, dataset_path, provenance_of
+from wattshed.errors import TableError
+from wattshed.records import Provenance
+from wattshed.tables import Column, RawTable, check_columns, read_raw
+
+MAX_TOKENS = 100_000_000
+MAX_RUNTIME_S = 1e6
+MAX_POWER_W_PER_ACCELERATOR = 5000.0
+MIN_POWER_W = 1e-4
+
+COLUMNS = (
+    Column("system", "str", required=True),
+    Column("accelerator", "str"),
+    Column("model", "str", required=True),
+    Column("engine", "str"),
+    Column("n_accelerators", "int", low=1, high=1e6),
+    Column("tensor_parallel", "int", low=1, high=1e6),
+    Column("batch_size", "float", low=1, high=1e6),
+    Column("clock_mhz", "float", low=1, high=1e5, unit="MHz"),
+    Column("kv_cache", "bool"),
+    Column("input_tokens", "int", required=True, low=1, high=MAX_TOKENS, unit="tokens"),
+    Column("output_tokens", "int", required=True, low=1, high=MAX_TOKENS, unit="tokens"),
+    Column("trial", "int", low=0),
+    Column("trials", "int", low=1),
+    Column("runtime_s", "float", required=True, low=1e-9, high=MAX_RUNTIME_S, unit="s"),
+    Column("runtime_sd_s", "float", low=0, high=MAX_RUNTIME_S, unit="s"),
+    Column("ttft_s", "float", low=0, high=MAX_RUNTIME_S, unit="s"),
+    Column("accelerator_energy_j", "float", required=True, low=1e-9, high=1e12, unit="J"),
+    Column("accelerator_energy_sd_j", "float", low=0, high=1e12, unit="J"),
+    Column("host_energy_j", "float", low=-1e12, high=1e12, unit="J"),
+    Column("host_energy_sd_j", "float", low=0, high=1e12, unit="J"),
+    Column("energy_low_j", "float", low=0, high=1e12, unit="J"),
+    Column("energy_high_j", "float", low=0, high=1e12, unit="J"),
+    Column("method", "str"),
+    Column("flags", "str"),
+    Column("experiment", "str"),
+    Column("input_tokens_nominal", "int", low=1, high=MAX_TOKENS, unit="tokens"),
+    Column("output_token_limit", "int", low=1, high=MAX_TOKENS, unit="tokens"),
+)
+
+SETTINGS = (
+    "system",
+    "model",
+    "accelerator",
+    "n_accelerators",
+    "engine",
+    "tensor_parallel",
+    "batch_size",
+    "clock_mhz",
+    "kv_cache",
+)
+"""Columns that together make a deployment, the unit that gets a profile."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A checked runs table.
+
+    Attributes
+    ----------
+    name : str
+        Built-in name or file name.
+    table : polars.DataFrame
+        The columns of `COLUMNS`, all present; missing values are null.
+    provenance : list of Provenance
+    content_hash : str
+        SHA-256 of the file.
+    prefix : str
+        Put before the names of profiles fitted from it.
+    """
+
+    name: str
+    table: pl.DataFrame
+    provenance: list[Provenance]
+    content_hash: str
+    prefix: str = ""
+
+
+def read_runs(source: str | Path) -> Runs:
+    """Read runs from a file, or the built-in runs of that name.
+
+    Parameters
+    ----------
+    source : str or Path
+        CSV, Parquet or JSONL file in the runs format, or a name of `wattshed data list`.
+
+    Raises
+    ------
+    FileError, TableError
+        Naming the row, the value and the cure.
+    """
+    built_in = str(source) in dataset_names("runs")
+    path = dataset_path(str(source)) if built_in else Path(source)
+    raw = read_raw(path)
+    table = check_columns(raw, COLUMNS).with_columns(
+        pl.col("trials").fill_null(1),
+        pl.col("n_accelerators").fill_null(1),
+        pl.col("flags").fill_null(""),
+    )
+    _check_power(raw, table)
+    provenance = (
+        provenance_of(str(source))
+        if built_in
+        else Provenance(path.name, str(path), "", "the user's own", "measured")
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    prefix = f"{source}/" if built_in else ""
+    return Runs(str(source), table, [provenance], digest, prefix)
+
+
+def _check_power(raw: RawTable, table: pl.DataFrame) -> None:
+    """Refuse energies whose mean power no accelerator draws: the unit is wrong."""
+    power = table["accelerator_energy_j"] / table["runtime_s"]
+    limit = MAX_POWER_W_PER_ACCELERATOR * table["n_accelerators"]
+    for bad, unit in ((power > limit, "mJ"), (power < MIN_POWER_W, "kWh")):
+        rows = bad.arg_true()
+        if len(rows):
+            index = int(rows[0])
+            raise TableError(
+                raw.place(index, "accelerator_energy_j"),
+                f"{table['accelerator_energy_j'][index]:g} in {table['runtime_s'][index]:g} s"
+                f" is a mean power of {power[index]:.3g} W",
+                f"give energy in joules (is it in {unit}?) and runtime in seconds",
+            )

@@ -1,0 +1,1 @@
+"""Workloads: queries as columns of token counts, and readers for the formats they come in."""

@@ -1,0 +1,82 @@
+"""The shipped tables are what tools/build_data.py makes of the reference data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from wattshed.data import dataset_path, list_datasets, read_table
+
+pytestmark = pytest.mark.acceptance
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("WATTSHED_SHARED", ROOT.parent / "shared"))
+SCRIPT = ROOT / "tools" / "build_data.py"
+MADE = [d.file for d in list_datasets() if d.kind in ("runs", "workload", "table")]
+
+
+def read(path: Path) -> pl.DataFrame:
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path)
+    return pl.read_csv(path, infer_schema_length=None)
+
+
+def shipped() -> list[Path]:
+    return [dataset_path(dataset.name) for dataset in list_datasets()]
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.fail(f"no reference data in {folder}: set WATTSHED_SHARED to the folder above data/")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made")
+    subprocess.run([sys.executable, str(SCRIPT), str(source), "--out", str(out)], check=True)
+    return out
+
+
+def test_script_makes_exactly_the_tables_of_the_catalogue(made: Path) -> None:
+    files = sorted(p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_file())
+    assert files == sorted(MADE)
+
+
+@pytest.mark.parametrize("file", MADE)
+def test_shipped_table_is_what_the_script_makes(made: Path, file: str) -> None:
+    (ours,) = [path for path in shipped() if path.as_posix().endswith(f"/{file}")]
+    assert_frame_equal(read(ours), read(made / file), check_exact=True)
+
+
+def test_no_source_file_is_shipped(source: Path) -> None:
+    theirs = {path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert theirs
+    assert [path.name for path in shipped() if path.read_bytes() in theirs] == []
+
+
+def test_built_in_figures_are_small() -> None:
+    assert sum(path.stat().st_size for path in shipped()) < 2_000_000
+
+
+def test_cell_means_keep_the_totals_of_the_trials(source: Path) -> None:
+    trials = pl.read_csv(source / "wilkins" / "measurements.csv", infer_schema_length=None)
+    runs = read_table("wilkins-2024")
+    for ours, theirs in (("runtime_s", "runtime_s"), ("accelerator_energy_j", "gpu_energy_j")):
+        total = float((runs[ours] * runs["trials"]).sum())
+        assert total == pytest.approx(float(trials[theirs].sum()), rel=1e-8)
+
+
+def test_recorded_totals_follow_from_the_runs(source: Path) -> None:
+    trials = pl.read_csv(source / "wilkins" / "measurements.csv", infer_schema_length=None)
+    nominal = (pl.col("system") == "m1-pro") & (pl.col("experiment") == "input")
+    inputs = pl.when(nominal).then("input_tokens_nominal").otherwise("input_tokens")
+    recorded = (inputs + pl.col("output_tokens")) * pl.col("trials")
+    total = read_table("wilkins-2024").select(recorded.sum()).item()
+    assert total == trials["recorded_total_tokens"].sum()
