@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # types and units stand in the docstrings
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
+napoleon_use_ivar = True  # attributes as a list, not as objects of their own
 napoleon_use_rtype = False
 
 doctest_global_setup = "import wattshed as ws"

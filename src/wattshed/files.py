@@ -29,4 +29,6 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         finally:
             Path(beside).unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(str(path), f"cannot be written: {error.strerror}", "choose another path") from None
+        raise FileError(
+            str(path), f"cannot be written: {error.strerror}", "choose another path"
+        ) from None

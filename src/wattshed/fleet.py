@@ -121,7 +121,9 @@ def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:
         unknown = re.search(r"unknown field `(.+)`", message)
         if unknown:
             place = f"{place}.{unknown[1]}".removeprefix(".")
-            known = DeploymentKeys if "deployments" in place else Slo if "slo" in place else FleetKeys
+            known = (
+                DeploymentKeys if "deployments" in place else Slo if "slo" in place else FleetKeys
+            )
             cure = f"use one of {', '.join(known.__struct_fields__)}"
             raise FleetError(f"{label}: {place}", "unknown key", cure) from None
         value = _lookup(raw, place)

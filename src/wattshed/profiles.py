@@ -83,13 +83,17 @@ def load_profile(reference: str, *, relative_to: Path | None = None) -> Profile:
         raise ProfileError(
             path or "profile",
             f"no profile named {name!r}",
-            f"did you mean {', '.join(near)}? (`wattshed data show {BUILT_IN}` lists the built-in ones)",
+            f"did you mean {', '.join(near)}? See `wattshed data show {BUILT_IN}`",
         )
     return profiles[name]
 
 
 def save_profiles(
-    profiles: list[Profile], path: str | Path, *, inputs: dict[str, str] | None = None, seed: int = 0
+    profiles: list[Profile],
+    path: str | Path,
+    *,
+    inputs: dict[str, str] | None = None,
+    seed: int = 0,
 ) -> None:
     """Write profiles.json, whole or not at all."""
     content = ProfileFile(profiles, f"wattshed {__version__}", inputs or {}, seed)

@@ -8,7 +8,7 @@ means with standard deviations can be used like raw trials.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -89,6 +89,24 @@ class Runs:
     provenance: list[Provenance]
     content_hash: str
     prefix: str = ""
+
+    def only(self, column: str, values: tuple[str, ...]) -> Runs:
+        """Keep the rows whose `column` (``system`` or ``model``) is one of `values`.
+
+        Raises
+        ------
+        TableError
+            If a value does not occur.
+        """
+        known = sorted(self.table[column].unique().to_list())
+        for value in values:
+            if value not in known:
+                raise TableError(
+                    f"{self.name}: column {column}",
+                    f"no row has {value!r}",
+                    f"use one of {', '.join(known)}",
+                )
+        return replace(self, table=self.table.filter(pl.col(column).is_in(values)))
 
 
 def read_runs(source: str | Path) -> Runs:

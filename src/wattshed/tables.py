@@ -80,7 +80,9 @@ def read_raw(path: Path) -> RawTable:
         raise FileError(str(path), "the file is empty", "write a header and rows") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
-        raise FileError(str(path), f"cannot be read: {reason}", "check that it is a table") from None
+        raise FileError(
+            str(path), f"cannot be read: {reason}", "check that it is a table"
+        ) from None
     if frame.height == 0:
         raise TableError(str(path), "no rows", "add at least one row")
     return RawTable(frame, str(path), first_row)
@@ -106,7 +108,9 @@ def check_columns(table: RawTable, columns: tuple[Column, ...]) -> pl.DataFrame:
 
 
 def _checked(table: RawTable, column: Column) -> pl.Series:
-    dtype = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "bool": pl.Boolean}[column.kind]
+    dtype = {"int": pl.Int64, "float": pl.Float64, "str": pl.String, "bool": pl.Boolean}[
+        column.kind
+    ]
     if column.name not in table.frame.columns:
         return pl.Series(column.name, [None] * table.frame.height, dtype=dtype)
     raw = table.frame[column.name]

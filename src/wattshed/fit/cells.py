@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -44,7 +43,9 @@ class Cells:
         )
 
 
-def choose_boundary(table: pl.DataFrame, boundary: str) -> tuple[pl.DataFrame, Boundary, list[Rule]]:
+def choose_boundary(
+    table: pl.DataFrame, boundary: str
+) -> tuple[pl.DataFrame, Boundary, list[Rule]]:
     """Decide what the energy of a deployment covers, and drop rows that cannot say.
 
     ``auto`` takes the host in where its energy was measured for every row: an assumed
@@ -56,7 +57,7 @@ def choose_boundary(table: pl.DataFrame, boundary: str) -> tuple[pl.DataFrame, B
         return table, "accelerator", []
     kept = table.filter(~has_flag("negative_host_energy") & pl.col("host_energy_j").is_not_null())
     rule = Rule("negative_host_energy", "dropped", table.height - kept.height)
-    return kept, cast("Boundary", "host"), [rule] if rule.rows else []
+    return kept, "host", [rule] if rule.rows else []
 
 
 def make_cells(table: pl.DataFrame, boundary: Boundary) -> Cells:
@@ -111,4 +112,6 @@ def _pooled(name: str) -> tuple[pl.Expr, pl.Expr]:
     within = ((k - 1) * pl.col(f"{name}_sd") ** 2).sum()
     between = (k * (mean - centre) ** 2).sum()
     error = ((within + between) / (k.sum() - 1) / k.sum()).sqrt()
-    return centre.alias(name), pl.when(k.sum() > 1).then(error).otherwise(0.0).alias(f"{name}_error")
+    return centre.alias(name), pl.when(k.sum() > 1).then(error).otherwise(0.0).alias(
+        f"{name}_error"
+    )

@@ -209,7 +209,11 @@ def _levenberg(
         taken, refused = active[good], active[~good]
         small = loss[active] - new_loss < STOP * loss[active]
         still = np.where(good, ~small, damping[active] < 1e6)
-        x[taken], residual[taken], jacobian[taken] = trial[good], new_residual[good], new_jacobian[good]
+        x[taken], residual[taken], jacobian[taken] = (
+            trial[good],
+            new_residual[good],
+            new_jacobian[good],
+        )
         loss[taken], trust[taken] = new_loss[good], new_trust[good]
         damping[taken] = np.maximum(damping[taken] / 5, 1e-9)
         damping[refused] *= 4

@@ -195,16 +195,13 @@ def _best_rules(problem: Problem, cost: Array) -> list[Baseline]:
     """The best T_in, T_out, product and box rule over all ordered pairs of deployments."""
     m, n = problem.queries.m, problem.queries.n
     pairs = [
-        _pair(problem, cost, small, large)
-        for small, large in permutations(range(cost.shape[1]), 2)
+        _pair(problem, cost, small, large) for small, large in permutations(range(cost.shape[1]), 2)
     ]
     found = []
     for symbol, key in (("T_in", m), ("T_out", n), ("mn", m * n)):
         results = [(*_best_threshold(pair, key), index) for index, pair in enumerate(pairs)]
         _, threshold, index = min(results)
-        found.append(
-            _threshold_baseline(problem, pairs[index], symbol, key, threshold, "best ")
-        )
+        found.append(_threshold_baseline(problem, pairs[index], symbol, key, threshold, "best "))
     boxes = [(*_best_box(pair, m, n), index) for index, pair in enumerate(pairs)]
     _, t_in, t_out, index = min(boxes)
     inside = (m <= t_in) & (n <= t_out)

@@ -40,7 +40,9 @@ class Weights:
     def __post_init__(self) -> None:
         for name, value in (("--lambda", self.energy), ("--zeta", self.accuracy)):
             if value is not None and not 0 <= value <= 1:
-                raise ParameterError(name, f"{value} is outside [0, 1]", "give a weight from 0 to 1")
+                raise ParameterError(
+                    name, f"{value} is outside [0, 1]", "give a weight from 0 to 1"
+                )
         if self.normalisation not in NORMALISATIONS:
             raise ParameterError(
                 "--normalise",
@@ -68,7 +70,9 @@ def accuracies(problem: Problem) -> Array:
     """
     found = []
     for deployment in problem.deployments:
-        value = deployment.accuracy if deployment.accuracy is not None else deployment.profile.accuracy
+        value = (
+            deployment.accuracy if deployment.accuracy is not None else deployment.profile.accuracy
+        )
         if value is None:
             raise ParameterError(
                 "--zeta",
@@ -129,4 +133,4 @@ def least_cost(cost: Array) -> Choice:
 
     Without constraints that couple queries the problem separates, so this is exact.
     """
-    return np.argmin(cost, axis=1)
+    return np.asarray(np.argmin(cost, axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from msgspec import structs
@@ -88,15 +88,21 @@ def plan_workload(
     policies = [
         _policy(problem, cost, compared, row) for row in range(1, len(compared.baselines) + 1)
     ]
+    accuracy = _accuracy(problem, compared.shares[0])
+    energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
     plan = Plan(
-        **_totals_of_plan(problem, compared),
+        energy_j=float(compared.account.energy_j(energy, runtime)),
+        sunk_idle_j=compared.account.sunk_idle_j,
+        runtime_s_total=float(runtime.sum()),
+        runtime_s_mean=float(runtime.sum()) / problem.total,
         cost=_mean_cost(problem, cost, compared.shares[0]),
         queries=problem.total,
         energy_weight=weights.energy,
         accuracy_weight=weights.accuracy,
         normalisation=weights.normalisation,
-        scales={"energy_j": scales.energy_j, "runtime_s": scales.runtime_s},
-        **_accuracy(problem, compared.shares[0]),
+        scales=asdict(scales),
+        accuracy_query_mean=accuracy[0],
+        accuracy_token_weighted=accuracy[1],
         reference=compared.baselines[compared.reference - 1].name,
         assignment=_assignment(problem, compared),
         baselines=policies,
@@ -122,17 +128,6 @@ def compare(problem: Problem, plan_shares: Array, baselines: list[Baseline]) -> 
     busy = float(totals.runtime_s[reference].sum())
     account = make_account(problem, busy, index, np.ones(len(problem.deployments)))
     return Compared(baselines, shares, totals, account, reference)
-
-
-def _totals_of_plan(problem: Problem, compared: Compared) -> dict[str, float]:
-    totals = compared.totals
-    runtime = float(totals.runtime_s[0].sum())
-    return {
-        "energy_j": float(compared.account.energy_j(totals.energy_j[0], totals.runtime_s[0])),
-        "sunk_idle_j": compared.account.sunk_idle_j,
-        "runtime_s_total": runtime,
-        "runtime_s_mean": runtime / problem.total,
-    }
 
 
 def _mean_cost(problem: Problem, cost: Array, shares: Array) -> float:
@@ -179,18 +174,16 @@ def _assignment(problem: Problem, compared: Compared) -> list[Assignment]:
     ]
 
 
-def _accuracy(problem: Problem, shares: Array) -> dict[str, float | None]:
+def _accuracy(problem: Problem, shares: Array) -> tuple[float | None, float | None]:
+    """Mean accuracy over queries and over tokens; None where a deployment states none."""
     try:
         accuracy = accuracies(problem)
     except ParameterError:
-        return {"accuracy_query_mean": None, "accuracy_token_weighted": None}
+        return None, None
     per_query = shares @ accuracy
     count = problem.queries.count
     tokens = (problem.queries.m + problem.queries.n) * count
-    return {
-        "accuracy_query_mean": float(per_query @ count / count.sum()),
-        "accuracy_token_weighted": float(per_query @ tokens / tokens.sum()),
-    }
+    return float(per_query @ count / count.sum()), float(per_query @ tokens / tokens.sum())
 
 
 def _curve(
@@ -210,7 +203,7 @@ def _curve(
                 energy_weight=float(value),
                 energy_j=net + account.sunk_idle_j,
                 runtime_s_mean=float(problem.runtime_s[rows, choice] @ count) / problem.total,
-                accuracy_token_weighted=_accuracy(problem, shares)["accuracy_token_weighted"],
+                accuracy_token_weighted=_accuracy(problem, shares)[1],
                 shares=_shares(problem, shares),
             )
         )

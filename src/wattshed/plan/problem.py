@@ -76,19 +76,30 @@ class Problem:
 
 
 def build_problem(fleet: Fleet, workload: Workload) -> Problem:
-    """Predict every distinct query on every deployment.
+    """Predict every distinct query of a workload on every deployment of a fleet.
 
     Raises
     ------
     UnservableError
         If no deployment admits some query.
+    ParameterError
+        If an idle power exceeds what its deployment draws when busy.
     """
-    deployments = sorted(fleet.deployments, key=lambda d: d.name)
     queries = workload.distinct()
+    dealt = _deal(workload, queries, len(fleet.deployments))
+    problem = predict_problem(fleet, queries, dealt)
+    _refuse_unservable(fleet, workload, problem)
+    _refuse_idle_above_busy(fleet, problem)
+    return problem
+
+
+def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int64]) -> Problem:
+    """Predict queries on every deployment, sorted by name, without checking the result."""
+    deployments = sorted(fleet.deployments, key=lambda d: d.name)
     predictions = [predict(d.profile, queries.m, queries.n) for d in deployments]
     runtime = np.stack([p.runtime_s for p in predictions], axis=1)
     host = np.array([d.host_power_w for d in deployments])
-    problem = Problem(
+    return Problem(
         deployments,
         queries,
         np.stack([p.energy_j for p in predictions], axis=1) + host * runtime,
@@ -97,11 +108,8 @@ def build_problem(fleet: Fleet, workload: Workload) -> Problem:
         np.array([d.idle_power_w or 0.0 for d in deployments]),
         np.stack([p.extrapolated for p in predictions], axis=1),
         np.stack([p.negative for p in predictions], axis=1),
-        _deal(workload, queries, len(deployments)),
+        round_robin,
     )
-    _refuse_unservable(fleet, workload, problem)
-    _refuse_idle_above_busy(fleet, problem)
-    return problem
 
 
 def _admits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:

@@ -102,7 +102,9 @@ class Account:
         return np.asarray(net.sum(axis=-1) + self.sunk_idle_j)
 
 
-def make_account(problem: Problem, reference_busy_s: float, reference: int, scale: Array) -> Account:
+def make_account(
+    problem: Problem, reference_busy_s: float, reference: int, scale: Array
+) -> Account:
     """Charge idle power for as long as the reference needs for the workload."""
     replicas = np.array([d.replicas for d in problem.deployments])
     horizon_s = reference_busy_s / replicas[reference]

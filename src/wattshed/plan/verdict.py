@@ -58,12 +58,12 @@ def _what_it_hangs_on(sensitivity: list[Sensitivity]) -> str:
     energy = [s for s in sensitivity if "energy" in s.change]
     low = min(s.saving_pct for s in energy)
     high = max(s.saving_pct for s in energy)
-    text = (
-        f"With any one system's energy 10 % off, the best plan would save {low:.1f} to {high:.1f} %."
-    )
+    text = f"With one system's energy 10 % off, the best plan would save {low:.1f} to {high:.1f} %."
     lost = [s for s in sensitivity if s not in energy and not s.significant]
     if lost:
-        text += f" With {lost[0].change} the saving is {lost[0].saving_pct:.2f} % and not significant."
+        text += (
+            f" With {lost[0].change} the saving is {lost[0].saving_pct:.2f} % and not significant."
+        )
     return text
 
 

@@ -52,7 +52,8 @@ class Series(msgspec.Struct, frozen=True):
 class Chart(msgspec.Struct, frozen=True, tag=True):
     """Curves over one pair of axes; written as PNG and SVG under its slug.
 
-    `x_ticks` names the positions of a categorical axis (0, 1, 2, ...).
+    `x_ticks` names the positions of a categorical axis (0, 1, 2, ...). `horizontal` lays
+    the picture on its side: x runs down, y to the right, and labels and scales go along.
     """
 
     slug: str

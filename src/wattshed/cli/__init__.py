@@ -1,0 +1,71 @@
+"""The command line: parse, call one public function, print or write.
+
+Each command group lives in its own module and is imported when it is used, so that
+`wattshed --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from wattshed import __version__
+
+_COMMANDS = {
+    "demo": "wattshed.cli.demo:demo",
+    "reproduce": "wattshed.cli.reproduce:reproduce",
+    "data": "wattshed.cli.data:data",
+    "fit": "wattshed.cli.fit:fit",
+    "plan": "wattshed.cli.plan:plan",
+    "completion": "wattshed.cli.completion:completion",
+}
+
+_SHORT_HELP = {
+    "demo": "The whole way once, on built-in measurements.",
+    "reproduce": "Reproduce a published study and say where it holds.",
+    "data": "List and show what is built in.",
+    "fit": "Fit energy and runtime models to measured runs.",
+    "plan": "Assign a workload to machines at the least energy.",
+    "completion": "Print the completion script of a shell.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Commands in the order in which a newcomer needs them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the module that holds a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List commands from a table of their short help, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _SHORT_HELP[name]) for name in _COMMANDS])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", message="wattshed %(version)s")
+def main() -> None:
+    r"""Decide which machine each LLM query runs on, so that the work costs the least energy.
+
+    \b
+    Examples:
+      wattshed demo                                  the whole way on built-in measurements
+      wattshed fit runs.csv -o profiles.json         model your own machines
+      wattshed plan --fleet fleet.toml --workload azure-conv-2023
+      wattshed reproduce hybrid-2024 -o report       a published study, point by point
+
+    Exit status: 0 done, 1 failed, 2 bad input.
+    """

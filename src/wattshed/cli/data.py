@@ -1,0 +1,113 @@
+"""`wattshed data`: what is built in, with its source and licence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from wattshed.cli.shared import errors_at_the_edge, json_option, print_json, print_tables
+
+if TYPE_CHECKING:
+    from wattshed.data.catalog import Dataset
+    from wattshed.report.document import Cell
+
+
+@click.group()
+def data() -> None:
+    r"""List and show what is built in.
+
+    \b
+    Examples:
+      wattshed data list
+      wattshed data show alpaca
+      wattshed data show wilkins-2024 --rows 20
+    """
+
+
+@data.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the built-in runs, workloads, profiles, fleets and tables."""
+    from wattshed.data.catalog import list_datasets
+    from wattshed.report.document import Table
+
+    datasets = list_datasets()
+    if as_json:
+        print_json("data-list", {}, {"datasets": datasets}, [])
+        return
+    rows: list[list[Cell]] = [[d.name, d.kind, d.title] for d in datasets]
+    print_tables([Table("data", "Built in", ["name", "kind", "what it is"], rows)])
+
+
+@data.command()
+@click.argument("name")
+@click.option(
+    "--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows to show."
+)
+@json_option
+def show(name: str, rows: int, as_json: bool) -> None:
+    r"""Show source, licence, treatment and first rows of the built-in data set NAME.
+
+    \b
+    Examples:
+      wattshed data show azure-conv-2023
+      wattshed data show wilkins-2024-profiles --rows 3
+    """
+    from wattshed.data.catalog import find_dataset, provenance_of
+
+    with errors_at_the_edge():
+        dataset = find_dataset(name)
+        columns, total, first = _content(dataset, rows)
+    if as_json:
+        content = {"columns": columns, "rows": total, "first": first}
+        inputs = {"name": name, "rows": rows}
+        print_json("data-show", inputs, {"dataset": dataset, **content}, [provenance_of(name)])
+        return
+    _print_dataset(dataset, total)
+    if first:
+        from wattshed.report.document import Table
+
+        print_tables([Table(name, f"first {len(first)} of {total} rows", columns, first)])
+
+
+def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cell]]]:
+    """Columns, number of rows and first rows of a data set."""
+    if dataset.kind == "profiles":
+        from wattshed.profiles import load_profiles
+
+        profiles = load_profiles()
+        columns = ["name", "kind", "boundary", "energy form", "runtime form", "cells"]
+        first: list[list[Cell]] = [
+            [p.name, p.kind, p.boundary, p.energy.form, p.runtime.form, p.cells]
+            for p in profiles[:rows]
+        ]
+        return columns, len(profiles), first
+    if dataset.kind == "fleet":
+        from wattshed.fleet import load_fleet
+
+        deployments = load_fleet(dataset.name).deployments
+        columns = ["deployment", "profile", "replicas", "max_output_tokens"]
+        return (
+            columns,
+            len(deployments),
+            [[d.name, d.profile.name, d.replicas, d.max_output_tokens] for d in deployments[:rows]],
+        )
+    from wattshed.data.catalog import read_table
+
+    frame = read_table(dataset.name)
+    return frame.columns, frame.height, [list(row) for row in frame.head(rows).rows()]
+
+
+def _print_dataset(dataset: Dataset, total: int) -> None:
+    for label, value in (
+        ("name", f"{dataset.name} ({dataset.kind}, {total} rows)"),
+        ("what", dataset.title),
+        ("source", dataset.source),
+        ("commit", dataset.commit or "-"),
+        ("licence", dataset.licence),
+        ("figures", dataset.data_kind),
+        ("done", dataset.done),
+    ):
+        click.echo(f"{label:>8}  {value}")
+    click.echo()

@@ -1,0 +1,129 @@
+"""What the commands have in common: errors at the edge, JSON, options, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from wattshed import __version__
+from wattshed.errors import InputError, WattshedError
+
+if TYPE_CHECKING:
+    from wattshed.records import Provenance
+    from wattshed.report.document import Document, Table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, numbers in SI units."
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of everything that chance plays a part in.",
+)
+
+
+def folder_option(default: str | None = None) -> Callable[[F], F]:
+    """``-o DIR``: where reports go."""
+    return click.option(
+        "-o",
+        "--output",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=default is not None,
+        metavar="DIR",
+        help="Write tables (CSV), figures (SVG, PNG) and index.html there.",
+    )
+
+
+class BadInput(click.ClickException):
+    """An `InputError` at the edge: one line on stderr, exit status 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def errors_at_the_edge() -> Iterator[None]:
+    """Turn our exceptions into one line and the documented exit status."""
+    try:
+        yield
+    except InputError as error:
+        raise BadInput(str(error)) from error
+    except WattshedError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def print_json(
+    schema: str,
+    inputs: dict[str, Any],
+    results: dict[str, Any],
+    provenance: list[Provenance],
+) -> None:
+    """Print the envelope that every command shares."""
+    envelope = {
+        "schema": f"wattshed/{schema}/1",
+        "created_by": f"wattshed {__version__}",
+        "inputs": inputs,
+        "results": results,
+        "provenance": provenance,
+    }
+    sys.stdout.buffer.write(msgspec.json.encode(envelope, order="deterministic") + b"\n")
+
+
+def print_tables(tables: list[Table]) -> None:
+    """Print tables for people on stdout."""
+    from rich.console import Console
+
+    from wattshed.report.console import print_table
+
+    console = Console()
+    for table in tables:
+        print_table(table, console)
+
+
+def note(message: str) -> None:
+    """Tell people something on stderr."""
+    click.echo(message, err=True)
+
+
+def write_folder(
+    document: Document, folder: Path, extra: dict[str, bytes | str] | None = None
+) -> None:
+    """Write a report and say where it is."""
+    from wattshed.report.folder import write_report
+
+    write_report(document, folder, extra=extra)
+    note(f"report: {folder / 'index.html'}")
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, shown only to people."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[name]}"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(description, total=None, name="")
+
+        def report(name: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, name=name)
+
+        yield report

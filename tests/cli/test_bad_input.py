@@ -1,0 +1,197 @@
+"""Bad input: one line that names place, value and cure; exit status 2; nothing half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+Run = Callable[..., CompletedProcess[str]]
+
+RUNS = "system,model,input_tokens,output_tokens,runtime_s,accelerator_energy_j"
+GOOD_ROW = "lab,tiny,8,8,1.0,100"
+FLEET = '[[deployments]]\nname = "a"\nprofile = "wilkins-2024/swing-a100/llama-2-7b"\n'
+
+
+def runs(*rows: str, header: str = RUNS) -> str:
+    return "\n".join([header, GOOD_ROW, *rows]) + "\n"
+
+
+# name: files to write, arguments, what the one line must hold
+CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
+    "missing column": (
+        {"runs.csv": "system,model,input_tokens,output_tokens,runtime_s\nlab,tiny,8,8,1\n"},
+        ["fit", "runs.csv"],
+        ["runs.csv: header", "missing column accelerator_energy_j", "add it"],
+    ),
+    "negative tokens": (
+        {"runs.csv": runs("lab,tiny,-5,8,1.0,100")},
+        ["fit", "runs.csv"],
+        ["runs.csv: row 3, column input_tokens", "'-5'", "correct the value"],
+    ),
+    "fractional tokens": (
+        {"runs.csv": runs("lab,tiny,8.5,8,1.0,100")},
+        ["fit", "runs.csv"],
+        ["row 3, column input_tokens", "expected a whole number of tokens", "'8.5'"],
+    ),
+    "NaN energy": (
+        {"runs.csv": runs("lab,tiny,8,8,1.0,NaN")},
+        ["fit", "runs.csv"],
+        ["row 3, column accelerator_energy_j", "finite number", "'NaN'"],
+    ),
+    "missing energy": (
+        {"runs.csv": runs("lab,tiny,8,8,1.0,")},
+        ["fit", "runs.csv"],
+        ["row 3, column accelerator_energy_j", "got nothing"],
+    ),
+    "runtime of 1e9 s": (
+        {"runs.csv": runs("lab,tiny,8,8,1e9,100")},
+        ["fit", "runs.csv"],
+        ["row 3, column runtime_s", "1e+06 s", "'1e9'"],
+    ),
+    "energy in millijoules": (
+        {"runs.csv": runs("lab,tiny,8,8,1.0,250000")},
+        ["fit", "runs.csv"],
+        ["row 3, column accelerator_energy_j", "mean power of 2.5e+05 W", "mJ"],
+    ),
+    "too few cells": (
+        {"runs.csv": runs()},
+        ["fit", "runs.csv"],
+        ["lab/tiny", "1 distinct", "measure at least"],
+    ),
+    "unknown form": ({}, ["fit", "--form", "cubic"], ["--form", "'cubic'", "roofline"]),
+    "unknown flag": ({}, ["fit", "--drop", "typo"], ["flag", "'typo'", "warmup"]),
+    "unknown model": ({}, ["fit", "--model", "gpt-2"], ["'gpt-2'", "llama-2-7b"]),
+    "unreadable file": (
+        {},
+        ["fit", "absent.csv"],
+        ["absent.csv", "no such file", "check the path"],
+    ),
+    "a folder": ({"sub/x": ""}, ["fit", "sub"], ["sub", "use one of .csv"]),
+    "binary rubbish": (
+        {"runs.parquet": "this is no parquet"},
+        ["fit", "runs.parquet"],
+        ["runs.parquet", "cannot be read"],
+    ),
+    "empty file": ({"w.csv": ""}, ["plan", "--workload", "w.csv"], ["w.csv", "empty"]),
+    "empty workload": (
+        {"w.csv": "input_tokens,output_tokens\n"},
+        ["plan", "--workload", "w.csv"],
+        ["w.csv", "no rows", "add at least one row"],
+    ),
+    "zero output tokens": (
+        {"w.csv": "input_tokens,output_tokens\n5,0\n"},
+        ["plan", "--workload", "w.csv"],
+        ["row 2, column output_tokens", "'0'"],
+    ),
+    "unsorted arrivals": (
+        {"w.csv": "arrival_s,input_tokens,output_tokens\n5,5,5\n4,5,5\n"},
+        ["plan", "--workload", "w.csv"],
+        ["row 3, column arrival_s", "4.0 does not follow 5.0", "sort"],
+    ),
+    "unknown workload format": (
+        {"w.csv": "prompt,answer\na,b\n"},
+        ["plan", "--workload", "w.csv"],
+        ["w.csv: header", "prompt, answer", "input_tokens"],
+    ),
+    "bad Azure timestamp": (
+        {"w.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,5,5\n"},
+        ["plan", "--workload", "w.csv"],
+        ["row 2, column TIMESTAMP", "'yesterday'"],
+    ),
+    "unknown workload": (
+        {},
+        ["plan", "--workload", "alpacca"],
+        ["'alpacca'", "alpaca"],
+    ),
+    "unknown profile": (
+        {"fleet.toml": FLEET.replace("swing", "swin")},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].profile", "swin-a100", "did you mean"],
+    ),
+    "unknown key": (
+        {"fleet.toml": FLEET + "idle_watts = 60\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].idle_watts", "unknown key", "idle_power_w"],
+    ),
+    "wrong type": (
+        {"fleet.toml": FLEET + 'idle_power_w = "60W"\n'},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].idle_power_w", "'60W'"],
+    ),
+    "negative power": (
+        {"fleet.toml": FLEET + "idle_power_w = -1.0\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["deployments[0].idle_power_w", "-1.0"],
+    ),
+    "duplicate names": (
+        {"fleet.toml": FLEET + FLEET},
+        ["plan", "--fleet", "fleet.toml"],
+        ["deployments[1].name", "'a'", "deployments[0]"],
+    ),
+    "no deployments": (
+        {"fleet.toml": "deployments = []\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments", "length"],
+    ),
+    "not TOML": (
+        {"fleet.toml": "[[deployments\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml", "not TOML", "correct the syntax"],
+    ),
+    "absent fleet": ({}, ["plan", "--fleet", "absent.toml"], ["absent.toml", "hybrid-2024"]),
+    "lambda of 1.5": ({}, ["plan", "--lambda", "1.5"], ["--lambda", "1.5", "0 to 1"]),
+    "lambda of nan": ({}, ["plan", "--lambda", "nan"], ["--lambda", "nan", "0 to 1"]),
+    "zeta of -0.1": ({}, ["plan", "--zeta", "-0.1"], ["--zeta", "-0.1", "0 to 1"]),
+    "unknown normalisation": ({}, ["plan", "--normalise", "zscore"], ["'zscore'", "ideal"]),
+    "idle power without watts": ({}, ["plan", "--idle-power", "a100"], ["'a100'", "NAME=WATTS"]),
+    "idle power of nobody": ({}, ["plan", "--idle-power", "b200=60"], ["'b200'", "a100"]),
+    "a query that fits nowhere": (
+        {
+            "fleet.toml": FLEET + "max_output_tokens = 10\n",
+            "w.csv": "input_tokens,output_tokens\n5,11\n",
+        },
+        ["plan", "--fleet", "fleet.toml", "--workload", "w.csv"],
+        ["w.csv: query with input_tokens=5, output_tokens=11", "raise max_input_tokens"],
+    ),
+    "unknown data set": ({}, ["data", "show", "alpacca"], ["alpacca", "alpaca"]),
+    "unknown study": ({}, ["reproduce", "hybrid-1999"], ["hybrid-1999", "hybrid-2024"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_line_and_exit_status_2(wattshed: Run, tmp_path: Path, name: str) -> None:
+    files, arguments, expected = CASES[name]
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    writes = {"fit": ["-o", "out.json"], "plan": ["-o", "out"]}.get(arguments[0], [])
+    done = wattshed(*arguments, *writes)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for part in expected:
+        assert part in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(wattshed: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = wattshed("plan", "-o", "file/below")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_broken_profiles_file_is_named(wattshed: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"profiles": [{"name": 3}]}')
+    (tmp_path / "fleet.toml").write_text('[[deployments]]\nname = "a"\nprofile = "p.json#x"\n')
+    done = wattshed("plan", "--fleet", "fleet.toml")
+    assert done.returncode == 2
+    assert "p.json" in done.stderr
+    assert "$.profiles[0].name" in done.stderr
