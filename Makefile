@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -name __pycache__ -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs cli-reference bench acceptance clean
+.PHONY: help demo test check docs written bench acceptance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,7 @@ check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, docume
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/python tools/cli_reference.py --check
+	$(BIN)/python tools/readme.py --check
 	@$(MAKE) --no-print-directory docs
 
 docs: $(STAMPS)/docs ## build the documents (warnings are errors) and run their examples
@@ -41,8 +42,9 @@ docs: $(STAMPS)/docs ## build the documents (warnings are errors) and run their 
 	$(BIN)/sphinx-build -q -E -W --keep-going -b doctest docs build/docs/doctest
 	@echo "documents: build/docs/html/index.html"
 
-cli-reference: $(STAMPS)/core ## write docs/reference/cli.md from the commands
+written: $(STAMPS)/core ## write what is generated: docs/reference/cli.md, findings and picture of the README
 	$(BIN)/python tools/cli_reference.py
+	$(BIN)/python tools/readme.py
 
 bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/run.py

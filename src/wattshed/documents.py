@@ -59,12 +59,10 @@ def plan_sources(fleet: Fleet, workload: Workload) -> list[Provenance]:
 
 def regions_section(plan: Plan, fleet: Fleet, workload: Workload, weights: Weights) -> Section:
     """The cheapest deployment over (m, n), the workload's queries on top."""
-    queries = workload.distinct()
-    longest = int(queries.m.max()), int(queries.n.max())
     scales = Scales(
         plan.scales["energy_j"], plan.scales["runtime_s"], plan.scales["accuracy_tokens"]
     )
-    regions = find_regions(fleet, scales, weights, longest=longest)
+    regions = find_regions(fleet, scales, weights, workload.distinct())
     picture = Map(
         slug="regions",
         title="Cheapest deployment by query size",

@@ -33,7 +33,9 @@ from wattshed.plan.verdict import describe
 from wattshed.records import Assignment, CurvePoint, Plan, Policy
 from wattshed.workload.table import Workload
 
-CURVE_WEIGHTS = np.linspace(0, 1, 41)
+# The optimum moves where energy and runtime trade, which is far from λ = 1/2 when one
+# machine is much slower: equal steps in log(λ / (1 - λ)) find every part of the curve.
+CURVE_WEIGHTS = np.concatenate([[0.0], 1 / (1 + np.geomspace(1e3, 1e-4, 57)), [1.0]])
 
 
 @dataclass(frozen=True)

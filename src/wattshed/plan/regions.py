@@ -27,7 +27,7 @@ class Regions:
     cheapest : int array (len(n), len(m))
         Index into `names`.
     names : list of str
-        Deployments, then ``no deployment`` for queries that none admits.
+        Deployments, then ``no deployment`` where some queries are admitted by none.
     """
 
     m: Array
@@ -37,9 +37,9 @@ class Regions:
 
 
 def find_regions(
-    fleet: Fleet, scales: Scales, weights: Weights, *, longest: tuple[int, int]
+    fleet: Fleet, scales: Scales, weights: Weights, around: Queries
 ) -> Regions:
-    """Find the cheapest eligible deployment of a fleet on a grid up to `longest` (m, n).
+    """Find the cheapest eligible deployment of a fleet on a grid that spans some queries.
 
     Parameters
     ----------
@@ -47,20 +47,21 @@ def find_regions(
     scales : Scales
         Of the plan whose regions are drawn.
     weights : Weights
-    longest : tuple of int
-        Largest m and n.
+    around : Queries
     """
-    m, n = _grid(longest[0]), _grid(longest[1])
+    m, n = _grid(around.m), _grid(around.n)
     mm, nn = np.meshgrid(m, n)
     ones = np.ones(mm.size, np.int64)
     queries = Queries(mm.ravel(), nn.ravel(), ones)
     shape = (mm.size, len(fleet.deployments))
     problem = predict_problem(fleet, queries, np.zeros(shape, np.int64))
     choice = least_cost(cost_matrix(problem, weights, scales))
-    nowhere = len(problem.names)
-    choice = np.where(problem.eligible.any(axis=1), choice, nowhere)
-    return Regions(m, n, choice.reshape(mm.shape), [*problem.names, "no deployment"])
+    served = problem.eligible.any(axis=1)
+    choice = np.where(served, choice, len(problem.names))
+    names = problem.names if served.all() else [*problem.names, "no deployment"]
+    return Regions(m, n, choice.reshape(mm.shape), names)
 
 
-def _grid(longest: int) -> Array:
-    return np.unique(np.geomspace(4, max(longest, 8), POINTS).round())
+def _grid(tokens: Array) -> Array:
+    low, high = tokens.min(), tokens.max()
+    return np.unique(np.geomspace(low, max(high, low + 1), POINTS).round())

@@ -18,7 +18,8 @@ class Table(msgspec.Struct, frozen=True):
     Attributes
     ----------
     slug : str
-        File name without suffix, unique in the document.
+        File name without suffix, unique among the tables of a document; the chart of the
+        same figures may share it.
     columns : list of str
         Headings with units, e.g. ``energy (kWh)``.
     rows : list of list

@@ -47,9 +47,7 @@ def place(
     return boxes
 
 
-def _candidates(
-    anchor: tuple[float, float], size: tuple[float, float]
-) -> list[tuple[float, Box]]:
+def _candidates(anchor: tuple[float, float], size: tuple[float, float]) -> list[tuple[float, Box]]:
     """Distance and box of each place that is tried, nearest first."""
     x, y = anchor
     width, height = size

@@ -5,6 +5,7 @@ Pure lists in, pure lists out; drawing is in `wattshed.report.charts`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def cell_edges(centres: Sequence[float], scale: Scale) -> list[float]:
     """
     if scale != "linear":
         return [2**edge for edge in cell_edges([math.log2(c) for c in centres], "linear")]
-    middles = [(a + b) / 2 for a, b in zip(centres, centres[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
     if not middles:
         return [centres[0] - 0.5, centres[0] + 0.5]
     return [2 * centres[0] - middles[0], *middles, 2 * centres[-1] - middles[-1]]
@@ -94,4 +95,25 @@ def _middle(group: list[Point]) -> Point:
         sum(x * w for x, _, w in group) / weight,
         sum(y * w for _, y, w in group) / weight,
         weight,
+    )
+
+
+def widened(
+    limits: tuple[float, float], values: Sequence[float], scale: Scale
+) -> tuple[float, float]:
+    """Limits that hold all values, with a little room beyond those outside the limits.
+
+    >>> widened((4.0, 64.0), [2.0, 32.0], "log2")
+    (1.6, 64.0)
+    """
+    low, high = min(values), max(values)
+    if scale != "linear":
+        return (
+            limits[0] if low >= limits[0] else low / 1.25,
+            limits[1] if high <= limits[1] else high * 1.25,
+        )
+    room = 0.03 * (max(high, limits[1]) - min(low, limits[0]))
+    return (
+        limits[0] if low >= limits[0] else low - room,
+        limits[1] if high <= limits[1] else high + room,
     )

@@ -82,7 +82,7 @@ def headline(figures: Result, optimum: Result) -> Result:
     Parameters
     ----------
     figures : dict
-        From `figures_4_and_5`.
+        From `figure_4` and `figure_5`.
     optimum : dict
         From `joint_optimum`.
     """
@@ -113,9 +113,9 @@ def _verdict(found: Result, optimum: Result) -> str:
         f" ({found['t_out_32_saving_published_pct']:.1f} % in figure 5a); the latter weights"
         " output-sweep energies with input lengths, and on output lengths"
         f" {found['t_out_32_saving_corrected_pct']:.2f} % is left. Neither charges a query for both"
-        " its axes. Where both count, T_in = 32 costs"
-        f" {-found['joint_t_in_32_saving_pct']:.1f} % more than {optimum['reference']}, and the best"
-        f" assignment saves {optimum['saving_pct']:.1f} %"
+        " its axes. Where both count, T_in = 32 needs"
+        f" {-found['joint_t_in_32_saving_pct']:.1f} % more energy than {optimum['reference']}, and"
+        f" the best assignment saves {optimum['saving_pct']:.1f} %"
         f" (95 % interval {interval['low']:.1f} to {interval['high']:.1f} %) in exchange for"
         f" {optimum['runtime_ratio']:.1f} times the mean runtime;"
         f" {_idle_sentence(optimum)}"

@@ -25,6 +25,7 @@ STUDY_THRESHOLD = "32"
 ENERGY_PER_TOKEN = pl.col("energy_j") / pl.col("recorded_tokens")
 ENERGY_PER_ACTUAL_TOKEN = pl.col("energy_j") / pl.col("actual_tokens")
 RUNTIME = pl.col("runtime_s")
+REMARK_5B = "Figure 5b does not reproduce: the longest inputs dominate it; the cause is unknown."
 
 
 @dataclass(frozen=True)
@@ -158,49 +159,50 @@ def runtime_figure(figure: str, experiment: str, lengths: Lengths) -> Result:
     }
 
 
-def figures_4_and_5(cited: Workload, loaded: Workload) -> Result:
-    """Figures 4a, 4b, 5a and 5b, with the corrected and matched versions of 4a and 5a.
+def figure_4(inputs: Lengths) -> Result:
+    """Figures 4a and 4b; 4a also on consistent token totals and on matched model pools."""
+    published = published_totals("fig4a", "total_energy")
+    rows = rows_of_study("input")
+
+    def totals(rows: pl.DataFrame, value: pl.Expr = ENERGY_PER_TOKEN) -> dict[str, float]:
+        return threshold_totals(rows, value, inputs, _thresholds(published))
+
+    variants = {
+        "figure4a_consistent_totals": totals(rows, ENERGY_PER_ACTUAL_TOKEN),
+        "figure4a_matched_models": totals(rows.filter(pl.col("model") != "falcon-7b")),
+        "figure4a_llama_only": totals(rows.filter(pl.col("model") == "llama-2-7b")),
+    }
+    return {
+        "figure4a": energy_figure(published, totals(rows)),
+        **{k: energy_figure(published, v, was_published=False) for k, v in variants.items()},
+        "figure4b": runtime_figure("fig4b", "input", inputs),
+    }
+
+
+def figure_5(inputs: Lengths, outputs: Lengths, longer_outputs: Lengths) -> Result:
+    """Figures 5a and 5b on input lengths, as published; 5a also on output lengths.
 
     Parameters
     ----------
-    cited : Workload
-        The data set that the study cites; its input lengths are also those of `loaded`.
-    loaded : Workload
-        The data set that the study's code loads, with longer outputs.
+    inputs, outputs : Lengths
+        Of the data set that the study cites.
+    longer_outputs : Lengths
+        Of the data set that its code loads.
     """
-    input_rows, output_rows = rows_of_study("input"), rows_of_study("output")
-    inputs, outputs = lengths_of(cited, "input"), lengths_of(cited, "output")
-    fig4, fig5 = (published_totals(f, "total_energy") for f in ("fig4a", "fig5a"))
+    published = published_totals("fig5a", "total_energy")
+    rows = rows_of_study("output")
 
-    def totals4(rows: pl.DataFrame, value: pl.Expr = ENERGY_PER_TOKEN) -> dict[str, float]:
-        return threshold_totals(rows, value, inputs, _thresholds(fig4))
+    def totals(lengths: Lengths) -> dict[str, float]:
+        return threshold_totals(rows, ENERGY_PER_TOKEN, lengths, _thresholds(published))
 
-    def totals5(lengths: Lengths) -> dict[str, float]:
-        return threshold_totals(output_rows, ENERGY_PER_TOKEN, lengths, _thresholds(fig5))
-
-    def unpublished(keys: dict[str, float], ours_j: dict[str, float]) -> Result:
-        return energy_figure(keys, ours_j, was_published=False)
-
-    matched = input_rows.filter(pl.col("model") != "falcon-7b")
-    llama = input_rows.filter(pl.col("model") == "llama-2-7b")
+    variants = {
+        "figure5a_corrected": totals(outputs),
+        "figure5a_corrected_gpt4_outputs": totals(longer_outputs),
+    }
     return {
-        "figure4a": energy_figure(fig4, totals4(input_rows)),
-        "figure4a_consistent_totals": unpublished(
-            fig4, totals4(input_rows, ENERGY_PER_ACTUAL_TOKEN)
-        ),
-        "figure4a_matched_models": unpublished(fig4, totals4(matched)),
-        "figure4a_llama_only": unpublished(fig4, totals4(llama)),
-        "figure5a_as_published": energy_figure(fig5, totals5(inputs)),
-        "figure5a_corrected": unpublished(fig5, totals5(outputs)),
-        "figure5a_corrected_gpt4_outputs": unpublished(fig5, totals5(lengths_of(loaded, "output"))),
-        "figure4b": runtime_figure("fig4b", "input", inputs),
-        "figure5b": {
-            **runtime_figure("fig5b", "output", inputs),
-            "remark": (
-                "Figure 5b does not reproduce: the longest inputs dominate it; the cause is"
-                " unknown."
-            ),
-        },
+        "figure5a_as_published": energy_figure(published, totals(inputs)),
+        **{k: energy_figure(published, v, was_published=False) for k, v in variants.items()},
+        "figure5b": {**runtime_figure("fig5b", "output", inputs), "remark": REMARK_5B},
     }
 
 

@@ -105,7 +105,8 @@ def published_value(figure: str, quantity: str, system: str = "", x: float | Non
 
 def largest_deviation_pct(comparisons: list[Result]) -> float:
     """Largest absolute deviation among comparisons that have one, in percent."""
-    return max(abs(c["deviation_pct"]) for c in comparisons if c["deviation_pct"] is not None)
+    deviations = [c["deviation_pct"] for c in comparisons if c["deviation_pct"] is not None]
+    return float(max(abs(deviation) for deviation in deviations))
 
 
 def cell(value: float | None, digits: int = 5) -> Cell:
@@ -118,5 +119,5 @@ def compared_cells(comparison: Result, digits: int = 5) -> list[Cell]:
     return [
         cell(comparison["published"], digits),
         cell(comparison["ours"], digits),
-        cell(comparison["deviation_pct"], 2),
+        cell(comparison["deviation_pct"], 3),
     ]

@@ -1,0 +1,189 @@
+"""Compose a report from fitted profiles: select and name units, compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wattshed.records import Domain, Profile, QueryModel
+from wattshed.report.document import Cell, Chart, Section, Series, Table
+from wattshed.report.text import DASH
+
+STUDY_FORM = "bilinear"
+"""The form of the seed studies, shown beside the selected one."""
+
+
+def fit_sections(profiles: list[Profile]) -> list[Section]:
+    """Everything that profiles hold, as the sections of a report."""
+    scored = [p for p in profiles if p.energy.forms]
+    sections = [
+        Section(
+            "How far each form can be trusted",
+            [
+                "Errors of predictions for token counts that the fit has not seen: each cell (m, n)"
+                " is left out once. A form that predicts a negative energy or runtime anywhere in"
+                " the domain is not selected."
+            ],
+            tables=[accuracy_table(profiles)],
+            charts=[accuracy_chart(scored)] if scored else [],
+        ),
+        Section("Coefficients", tables=[coefficients_table(profiles)]),
+        Section("What was measured", tables=[measured_table(profiles)]),
+    ]
+    if any(p.rules for p in profiles):
+        sections.append(
+            Section(
+                "Rules applied",
+                ["Rows of the runs that were left out or corrected before the fit."],
+                tables=[rules_table(profiles)],
+            )
+        )
+    return sections
+
+
+def fit_summary_table(profiles: list[Profile]) -> Table:
+    """The short view for a terminal: one row for each profile."""
+    rows: list[list[Cell]] = [
+        [
+            p.name,
+            p.energy.form,
+            _mape(p.energy, p.energy.form),
+            p.runtime.form,
+            _mape(p.runtime, p.runtime.form),
+            _mape(p.energy, STUDY_FORM),
+            p.cells,
+            _box(p.domain),
+        ]
+        for p in profiles
+    ]
+    columns = ["profile", "energy form", "MAPE (%)", "runtime form", "MAPE (%)"]
+    return Table(
+        "profiles",
+        "Fitted profiles",
+        [*columns, f"{STUDY_FORM} energy MAPE (%)", "cells", "domain (m, n)"],
+        rows,
+        note=f"MAPE: mean absolute relative error, one cell left out at a time; {STUDY_FORM} is the"
+        " form of the seed studies.",
+    )
+
+
+def accuracy_table(profiles: list[Profile]) -> Table:
+    """Leave-one-cell-out errors of every form on every quantity."""
+    rows: list[list[Cell]] = []
+    highlight = []
+    remarks: dict[str, None] = {}
+    for profile, quantity, model in _models(profiles):
+        for form in dict.fromkeys([*model.forms, *model.skipped, model.form]):
+            if form == model.form:
+                highlight.append(len(rows))
+            rows.append([profile.name, quantity, form, *_score(model, form)])
+        remarks.update({f"{form} {reason}.": None for form, reason in model.skipped.items()})
+        if not model.forms:
+            remarks["A dash: published coefficients, no trials to score them with."] = None
+    columns = ["profile", "quantity", "form", "MAPE (%)", "median APE (%)", "bias (%)"]
+    explained = (
+        "APE: absolute relative error; bias: error of the total over all cells. Negative"
+        " predictions are counted over the cells left out and a grid of the domain."
+    )
+    return Table(
+        "accuracy-of-forms",
+        "Leave-one-cell-out errors of each form",
+        [*columns, "negative predictions", "R²", "selected"],
+        rows,
+        highlight,
+        " ".join([explained, *remarks]),
+    )
+
+
+def _score(model: QueryModel, form: str) -> list[Cell]:
+    """Errors of a form, and whether it was, or could have been, selected."""
+    chosen = "yes" if form == model.form else "not eligible" if form in model.skipped else "no"
+    score = model.forms.get(form)
+    if score is None:
+        return [None, None, None, None, None, chosen]
+    errors = [score.mape_pct, score.median_ape_pct, score.bias_pct]
+    return [*errors, score.negative_predictions, score.r2, chosen]
+
+
+def coefficients_table(profiles: list[Profile]) -> Table:
+    """Coefficients of the selected forms with their intervals."""
+    rows: list[list[Cell]] = []
+    methods: dict[str, None] = {}
+    for profile, quantity, model in _models(profiles):
+        for name, value in model.coefficients.items():
+            interval = model.intervals.get(name)
+            low, high = (interval.low, interval.high) if interval else (None, None)
+            rows.append([profile.name, quantity, model.form, name, value, low, high])
+            if interval:
+                methods[f"{100 * interval.level:g} % intervals: {interval.method}."] = None
+    return Table(
+        "coefficients",
+        "Coefficients of the selected forms",
+        ["profile", "quantity", "form", "coefficient", "value (SI)", "low", "high"],
+        rows,
+        note=" ".join([*methods, "Energy in J, runtime in s, lengths in tokens."]),
+    )
+
+
+def measured_table(profiles: list[Profile]) -> Table:
+    """Domain, cells, trials and boundary of each profile."""
+    rows: list[list[Cell]] = []
+    for p in profiles:
+        m = p.domain.input_tokens if p.domain else (None, None)
+        n = p.domain.output_tokens if p.domain else (None, None)
+        cache = None if p.kv_cache is None else "on" if p.kv_cache else "off"
+        rows.append([p.name, p.accelerator, p.n_accelerators, p.boundary, p.kind, cache])
+        rows[-1] += [*m, *n, p.cells, p.trials, p.accuracy]
+    columns = ["profile", "accelerator", "number", "boundary", "kind", "KV cache"]
+    columns += ["m from", "m to", "n from", "n to", "cells", "trials", "accuracy"]
+    return Table(
+        "profiles-measured",
+        "What each profile rests on",
+        columns,
+        rows,
+        note="m input tokens, n output tokens: predictions outside are extrapolations.",
+    )
+
+
+def rules_table(profiles: list[Profile]) -> Table:
+    """Rules that touched rows of the runs."""
+    rows: list[list[Cell]] = [
+        [p.name, rule.name, rule.action, rule.rows] for p in profiles for rule in p.rules
+    ]
+    return Table("rules", "Rules applied to the runs", ["profile", "rule", "action", "rows"], rows)
+
+
+def accuracy_chart(profiles: list[Profile]) -> Chart:
+    """Energy error of every form, one line for each profile."""
+    forms = list(dict.fromkeys(form for p in profiles for form in p.energy.forms))
+    series = []
+    for form in forms:
+        at = [k for k, p in enumerate(profiles) if form in p.energy.forms]
+        errors = [profiles[k].energy.forms[form].mape_pct for k in at]
+        series.append(Series(form, [float(k) for k in at], errors, style="markers"))
+    return Chart(
+        "accuracy-chart",
+        "Energy error of each form for token counts it has not seen",
+        "",
+        "leave-one-cell-out MAPE of energy (%)",
+        series,
+        x_ticks=[p.name for p in profiles],
+        y_scale="log10",
+        horizontal=True,
+    )
+
+
+def _models(profiles: list[Profile]) -> Iterator[tuple[Profile, str, QueryModel]]:
+    for profile in profiles:
+        yield profile, "energy", profile.energy
+        yield profile, "runtime", profile.runtime
+
+
+def _mape(model: QueryModel, form: str) -> float | None:
+    return model.forms[form].mape_pct if form in model.forms else None
+
+
+def _box(domain: Domain | None) -> str:
+    if domain is None:
+        return DASH
+    m, n = domain.input_tokens, domain.output_tokens
+    return f"{m[0]}–{m[1]}, {n[0]}–{n[1]}"

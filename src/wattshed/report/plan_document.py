@@ -1,0 +1,380 @@
+"""Compose a report from a plan: select, name units, and say what is left out."""
+
+from __future__ import annotations
+
+from wattshed.records import CurvePoint, Interval, Plan, Policy, Sensitivity
+from wattshed.report.document import Cell, Chart, Section, Series, Table
+from wattshed.report.text import DASH, format_number
+from wattshed.units import kwh
+
+SECONDS_PER_HOUR = 3600
+_LEFT_OUT_BEYOND = 2.0  # spans of the curve above its highest energy
+_LEAST_SPAN = 0.02  # of the curve's energy, where the curve is flat
+
+
+def plan_sections(plan: Plan) -> list[Section]:
+    """Everything that a plan holds, as the sections of a report."""
+    sections = [
+        Section(
+            "Recommendation",
+            [plan.verdict, _objective(plan)],
+            tables=[assignment_table(plan)],
+        ),
+        Section(
+            "Against simpler rules",
+            [
+                "Rules called best have the best thresholds that they can have at this objective."
+                " The saving is what the plan saves against a rule, in percent of the rule's"
+                " energy."
+            ],
+            tables=[baselines_table(plan)],
+        ),
+    ]
+    if plan.sensitivity:
+        sections.append(
+            Section(
+                "What the saving hangs on",
+                ["The plan solved again with one figure changed at a time."],
+                tables=[sensitivity_table(plan)],
+                charts=[sensitivity_chart(plan)],
+            )
+        )
+    if plan.curve:
+        sections.append(
+            Section(
+                "Energy against runtime",
+                [_curve_text(plan)],
+                tables=[curve_table(plan)],
+                charts=[curve_chart(plan)],
+            )
+        )
+    if plan.warnings:
+        sections.append(Section("Warnings", [_sentence(w) for w in plan.warnings]))
+    return sections
+
+
+def plan_summary_tables(plan: Plan) -> list[Table]:
+    """The short view for a terminal: assignment, baselines, sensitivity."""
+    tables = [assignment_table(plan), _short_baselines(plan)]
+    return [*tables, _short_sensitivity(plan)] if plan.sensitivity else tables
+
+
+# ---------------------------------------------------------------- tables
+
+
+def assignment_table(plan: Plan) -> Table:
+    """What each deployment gets."""
+    rows: list[list[Cell]] = [
+        [
+            a.deployment,
+            a.queries,
+            100 * a.share,
+            kwh(a.energy_j),
+            a.busy_s / SECONDS_PER_HOUR,
+        ]
+        for a in plan.assignment
+    ]
+    note = ""
+    if plan.sunk_idle_j:
+        note = (
+            f"The plan's {format_number(kwh(plan.energy_j))} kWh include"
+            f" {format_number(kwh(plan.sunk_idle_j))} kWh of idle power that stays on whatever is"
+            " decided; it is in no row."
+        )
+    return Table(
+        "assignment",
+        "What each deployment gets",
+        ["deployment", "queries", "share (%)", "energy (kWh)", "busy time (h)"],
+        rows,
+        note=note,
+    )
+
+
+def baselines_table(plan: Plan) -> Table:
+    """The plan and every rule that it is compared with."""
+    own: list[Cell] = ["this plan", kwh(plan.energy_j), None, None, None, None]
+    own += [plan.runtime_s_mean, _runtime_ratio(plan), None]
+    rows = [own, *(_baseline_row(b) for b in plan.baselines)]
+    columns = ["policy", "energy (kWh)", "saving of the plan (%)", "low (%)", "high (%)"]
+    columns += ["significant", "mean runtime (s)", "runtime ratio", "displaced queries"]
+    return Table(
+        "baselines", "The plan against simpler rules", columns, rows, [0], _baselines_note(plan)
+    )
+
+
+def _baseline_row(policy: Policy) -> list[Cell]:
+    return [
+        policy.name,
+        kwh(policy.energy_j),
+        policy.saving_pct,
+        *_ends(policy.saving),
+        yes_no(policy.significant),
+        policy.runtime_s_mean,
+        policy.runtime_ratio,
+        policy.displaced_queries,
+    ]
+
+
+def sensitivity_table(plan: Plan) -> Table:
+    """The plan solved again with one figure changed."""
+    names = list(plan.sensitivity[0].shares) if plan.sensitivity else []
+    rows: list[list[Cell]] = [
+        [
+            s.change,
+            s.saving_pct,
+            *_ends(s.saving),
+            yes_no(s.significant),
+            s.fixed_plan_saving_pct,
+            *(100 * s.shares[name] for name in names),
+        ]
+        for s in plan.sensitivity
+    ]
+    columns = ["change", "saving (%)", "low (%)", "high (%)", "significant"]
+    columns += ["saving of the unchanged plan (%)", *(f"to {name} (%)" for name in names)]
+    return Table(
+        "sensitivity", "The saving with one figure changed", columns, rows, [], _against(plan)
+    )
+
+
+def curve_table(plan: Plan) -> Table:
+    """Distinct optima over the weight of energy."""
+    names = list(plan.curve[0].shares)
+    rows: list[list[Cell]] = [
+        [
+            points[0].energy_weight,
+            points[-1].energy_weight,
+            kwh(points[0].energy_j),
+            points[0].runtime_s_mean,
+            points[0].accuracy_token_weighted,
+            *(100 * points[0].shares[name] for name in names),
+        ]
+        for points in _distinct(plan.curve)
+    ]
+    columns = ["λ from", "λ to", "energy (kWh)", "mean runtime (s)", "accuracy"]
+    return Table(
+        "energy-runtime-optima",
+        "Optimal assignments by the weight λ of energy",
+        [*columns, *(f"to {name} (%)" for name in names)],
+        rows,
+        note="λ = 0 minimises runtime, λ = 1 energy. Accuracy is weighted with tokens.",
+    )
+
+
+def _short_baselines(plan: Plan) -> Table:
+    rows: list[list[Cell]] = [
+        ["this plan", kwh(plan.energy_j), None, DASH, DASH, _runtime_ratio(plan)]
+    ]
+    rows += [
+        [
+            b.name,
+            kwh(b.energy_j),
+            b.saving_pct,
+            _range(b.saving),
+            yes_no(b.significant) or DASH,
+            b.runtime_ratio,
+        ]
+        for b in plan.baselines
+    ]
+    columns = ["policy", "energy (kWh)", "saving (%)", "interval (%)", "signif.", "runtime ratio"]
+    return Table(
+        "baselines", "The plan against simpler rules", columns, rows, [0], _baselines_note(plan)
+    )
+
+
+def _short_sensitivity(plan: Plan) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            s.change,
+            s.saving_pct,
+            _range(s.saving),
+            yes_no(s.significant) or DASH,
+            s.fixed_plan_saving_pct,
+        ]
+        for s in plan.sensitivity
+    ]
+    columns = ["change", "saving (%)", "interval (%)", "signif.", "unchanged plan (%)"]
+    return Table(
+        "sensitivity", "The saving with one figure changed", columns, rows, [], _against(plan)
+    )
+
+
+# ---------------------------------------------------------------- charts
+
+
+def sensitivity_chart(plan: Plan) -> Chart:
+    """Savings with one figure changed, as lying bars with their intervals."""
+    cases = plan.sensitivity
+    places = [float(k) for k in range(len(cases))]
+    fixed = Series("plan unchanged", places, [s.fixed_plan_saving_pct for s in cases], style="bars")
+    return Chart(
+        "sensitivity-chart",
+        f"Saving against {plan.reference} with one figure changed",
+        "",
+        "saving (%)",
+        [_solved_again(cases, places), fixed],
+        x_ticks=[s.change for s in cases],
+        horizontal=True,
+        note="Lines: 95 % intervals." if any(s.saving for s in cases) else "No intervals.",
+    )
+
+
+def _solved_again(cases: list[Sensitivity], places: list[float]) -> Series:
+    """Bars of the new optima; a case without an interval has one of no length."""
+    values = [s.saving_pct for s in cases]
+    if not any(s.saving for s in cases):
+        return Series("plan solved again", places, values, style="bars")
+    low = [s.saving.low if s.saving else s.saving_pct for s in cases]
+    high = [s.saving.high if s.saving else s.saving_pct for s in cases]
+    return Series("plan solved again", places, values, low, high, style="bars")
+
+
+def curve_chart(plan: Plan) -> Chart:
+    """Optima over λ in the plane of runtime and energy, and the rules near them."""
+    optima = [points[0] for points in _distinct(plan.curve)]
+    near, far = _near_the_curve(plan)
+    names = _short_names([b.name for b in near])
+    runtimes = [p.runtime_s_mean for p in optima] + [b.runtime_s_mean for b in near]
+    series = [
+        Series(
+            "optimum for some λ",
+            [p.runtime_s_mean for p in optima],
+            [kwh(p.energy_j) for p in optima],
+            labels=_weight_labels(plan.curve),
+        ),
+        Series(
+            "simpler rules",
+            [b.runtime_s_mean for b in near],
+            [kwh(b.energy_j) for b in near],
+            style="markers",
+            labels=names,
+        ),
+    ]
+    note = f"Beyond the picture: {'; '.join(b.name for b in far)}." if far else ""
+    wide = min(runtimes) > 0 and max(runtimes) > 10 * min(runtimes)
+    return Chart(
+        "energy-runtime",
+        "Energy of the workload against mean runtime of a query, without queueing",
+        "mean runtime of a query (s)",
+        "energy (kWh)",
+        series if near else series[:1],
+        x_scale="log10" if wide else "linear",
+        note=note,
+    )
+
+
+def _near_the_curve(plan: Plan) -> tuple[list[Policy], list[Policy]]:
+    """Rules that fit into a picture of the curve, and those that would squash it."""
+    energies = [p.energy_j for p in plan.curve]
+    span = max(max(energies) - min(energies), _LEAST_SPAN * max(energies))
+    limit = max(energies) + _LEFT_OUT_BEYOND * span
+    near = [b for b in plan.baselines if b.energy_j <= limit]
+    return near, [b for b in plan.baselines if b.energy_j > limit]
+
+
+def _weight_labels(curve: list[CurvePoint]) -> list[str]:
+    """λ at the ends of the curve; between them nothing."""
+    groups = _distinct(curve)
+    labels = [""] * len(groups)
+    for end in (0, -1):
+        first, last = groups[end][0].energy_weight, groups[end][-1].energy_weight
+        labels[end] = f"λ = {first:g}" if first == last else f"λ = {first:g} to {last:g}"
+    return labels
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Names without their deployments, where that leaves them apart."""
+    short = [name.partition(" on ")[0] for name in names]
+    return [s if short.count(s) == 1 else name for s, name in zip(short, names, strict=True)]
+
+
+# ---------------------------------------------------------------- words
+
+
+def _distinct(curve: list[CurvePoint]) -> list[list[CurvePoint]]:
+    """Neighbours on the curve with the same assignment, as groups."""
+    groups: list[list[CurvePoint]] = []
+    for point in curve:
+        if groups and _same(groups[-1][0], point):
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return groups
+
+
+def _same(a: CurvePoint, b: CurvePoint) -> bool:
+    return (a.energy_j, a.runtime_s_mean, a.shares) == (b.energy_j, b.runtime_s_mean, b.shares)
+
+
+def _objective(plan: Plan) -> str:
+    goal = {1.0: "energy alone", 0.0: "runtime alone"}.get(
+        plan.energy_weight,
+        f"energy with weight λ = {plan.energy_weight:g} and runtime with"
+        f" {1 - plan.energy_weight:g}, each normalised by {plan.normalisation}"
+        f" ({format_number(plan.scales['energy_j'])} J and"
+        f" {format_number(plan.scales['runtime_s'])} s per query)",
+    )
+    text = (
+        f"The plan minimises {goal}, over {plan.queries:,} queries:"
+        f" {format_number(kwh(plan.energy_j))} kWh,"
+        f" {format_number(plan.runtime_s_mean)} s per query on average."
+    )
+    if plan.accuracy_weight is not None:
+        text += f" Accuracy has the weight ζ = {plan.accuracy_weight:g}."
+    if plan.accuracy_query_mean is not None and plan.accuracy_token_weighted is not None:
+        text += (
+            f" Accuracy: {format_number(plan.accuracy_query_mean)} over queries,"
+            f" {format_number(plan.accuracy_token_weighted)} over tokens."
+        )
+    return text
+
+
+def _curve_text(plan: Plan) -> str:
+    found = len(_distinct(plan.curve))
+    text = f"{len(plan.curve)} weights λ give {found} different optimal assignments."
+    if found == 1:
+        return text + " Runtime cannot be traded for energy here."
+    return text + " Less energy is bought with longer runtimes along the curve."
+
+
+def _baselines_note(plan: Plan) -> str:
+    displaced = "Displaced queries could not go where the rule says and went to the cheapest"
+    return (
+        f"Reference of runtime ratios: {plan.reference}. {_interval_text(plan)}"
+        f" {displaced} deployment that may serve them."
+    )
+
+
+def _against(plan: Plan) -> str:
+    return f"Savings against {plan.reference} under the same change. {_interval_text(plan)}"
+
+
+def _interval_text(plan: Plan) -> str:
+    for policy in plan.baselines:
+        if policy.saving:
+            return f"{100 * policy.saving.level:g} % intervals: {policy.saving.method}."
+    return "No intervals: a profile carries no bootstrap draws."
+
+
+def _runtime_ratio(plan: Plan) -> float | None:
+    """Mean runtime of the plan against the reference."""
+    for policy in plan.baselines:
+        if policy.name == plan.reference and policy.runtime_s_mean:
+            return plan.runtime_s_mean / policy.runtime_s_mean
+    return None
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (interval.low, interval.high) if interval else (None, None)
+
+
+def _range(interval: Interval | None) -> str:
+    return f"{interval.low:.2f} to {interval.high:.2f}" if interval else DASH
+
+
+def yes_no(value: bool | None) -> str | None:
+    """Write a truth value; None stays None."""
+    return None if value is None else "yes" if value else "no"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."

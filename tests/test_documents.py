@@ -1,0 +1,75 @@
+"""Documents cannot lie by omission: whatever a user can name is looked for in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from wattshed import errors
+from wattshed.cli import main
+from wattshed.fit.forms import FORMS
+from wattshed.fit.rules import FLAGS
+from wattshed.fleet import DeploymentKeys, Slo
+from wattshed.plan.cost import NORMALISATIONS
+from wattshed.runs import COLUMNS as RUNS_COLUMNS
+from wattshed.workload.importers import IMPORTERS
+from wattshed.workload.table import COLUMNS as WORKLOAD_COLUMNS
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def commands(group: click.Group, prefix: str = "wattshed") -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    found: list[tuple[str, click.Command]] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found.append((f"{prefix} {name}", command))
+        if isinstance(command, click.Group):
+            found += commands(command, f"{prefix} {name}")
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands(main)])
+def test_every_command_and_option_is_documented(name: str) -> None:
+    text = (DOCS / "reference/cli.md").read_text()
+    assert name in text
+    for parameter in dict(commands(main))[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[-1] in text
+
+
+WORDS = {
+    "explanation/query-models.md": [*FORMS, *FLAGS],
+    "explanation/plans.md": [
+        *NORMALISATIONS,
+        "single",
+        "round-robin",
+        "random",
+        "t-in",
+        "t-out",
+        "product",
+        "box",
+    ],
+    "reference/files.md": [
+        *(column.name for column in (*RUNS_COLUMNS, *WORKLOAD_COLUMNS)),
+        *DeploymentKeys.__struct_fields__,
+        *Slo.__struct_fields__,
+        *(column for importer in IMPORTERS.values() for column in importer.columns),
+    ],
+    "reference/python.md": [
+        name
+        for name, item in vars(errors).items()
+        if isinstance(item, type) and issubclass(item, Exception)
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "word"),
+    [(page, word) for page, words in WORDS.items() for word in dict.fromkeys(words)],
+)
+def test_every_word_a_user_may_write_is_documented(page: str, word: str) -> None:
+    assert word in (DOCS / page).read_text()
