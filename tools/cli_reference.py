@@ -19,7 +19,7 @@ ENTRY_POINT = "wattshed.cli:main"
 PROGRAM = "wattshed"
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 HEAD = """\
-<!-- Written by tools/cli_reference.py from the commands themselves: `make cli-reference`. -->
+<!-- Written by tools/cli_reference.py from the commands themselves: `make written`. -->
 # Command line
 
 Tables for people go to stdout, messages to stderr. What `--json` prints and what the exit codes
@@ -167,7 +167,7 @@ def main(check: bool, entry_point: str, program: str, path: Path) -> None:
     committed = path.read_text(encoding="utf-8") if path.exists() else ""
     if committed != written:
         sys.exit(
-            f"{path}: differs from the commands; run `make cli-reference`\n"
+            f"{path}: differs from the commands; run `make written`\n"
             f"{difference(committed, written)}"
         )
 

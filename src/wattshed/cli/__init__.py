@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", message="wattshed %(version)s")
 def main() -> None:
-    r"""Decide which machine each LLM query runs on, so that the work costs the least energy.
+    """Decide which machine each LLM query runs on, so that the work costs the least energy.
 
     \b
     Examples:

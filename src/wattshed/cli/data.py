@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    r"""List and show what is built in.
+    """List and show what is built in.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ def list_(as_json: bool) -> None:
 )
 @json_option
 def show(name: str, rows: int, as_json: bool) -> None:
-    r"""Show source, licence, treatment and first rows of the built-in data set NAME.
+    """Show source, licence, treatment and first rows of the built-in data set NAME.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ from wattshed.cli.shared import (
 @seed_option
 @json_option
 def demo(*, folder: Path, seed: int, as_json: bool) -> None:
-    r"""Fit three systems on built-in measurements, assign a workload, and report.
+    """Fit three systems on built-in measurements, assign a workload, and report.
 
     Llama-2-7B on an M1 Pro, an A100 and a V100, and the queries of Alpaca: which belong
     where, what that saves, and how sure that is.

@@ -94,7 +94,7 @@ def fit(
     seed: int,
     as_json: bool,
 ) -> None:
-    r"""Fit energy and runtime models e(m, n), r(m, n) to RUNS.
+    """Fit energy and runtime models e(m, n), r(m, n) to RUNS.
 
     RUNS is a CSV, Parquet or JSONL file in the runs format, or the name of built-in
     runs. Every form is scored by leaving one cell out at a time; the best is kept.

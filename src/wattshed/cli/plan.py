@@ -85,7 +85,7 @@ def plan(
     seed: int,
     as_json: bool,
 ) -> None:
-    r"""Assign each query of a workload to the deployment where it costs least.
+    """Assign each query of a workload to the deployment where it costs least.
 
     The assignment is exact: U = λ E/E0 + (1 - λ) R/R0 is minimised query by query. It is
     compared with every single system, round robin, random and the best threshold rules,

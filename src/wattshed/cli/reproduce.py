@@ -26,7 +26,7 @@ STUDY_NAMES = ("hybrid-2024", "offline-2024")
 @seed_option
 @json_option
 def reproduce(*, study: str, folder: Path | None, seed: int, as_json: bool) -> None:
-    r"""Recompute the figures and tables of a STUDY from its data, beside what it printed.
+    """Recompute the figures and tables of a STUDY from its data, beside what it printed.
 
     \b
       hybrid-2024   Hybrid Heterogeneous Clusters (e-Energy 2024): figures 1 to 5, thresholds

@@ -36,9 +36,7 @@ class Regions:
     names: list[str]
 
 
-def find_regions(
-    fleet: Fleet, scales: Scales, weights: Weights, around: Queries
-) -> Regions:
+def find_regions(fleet: Fleet, scales: Scales, weights: Weights, around: Queries) -> Regions:
     """Find the cheapest eligible deployment of a fleet on a grid that spans some queries.
 
     Parameters
