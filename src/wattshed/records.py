@@ -170,7 +170,7 @@ class ProfileFile(msgspec.Struct, frozen=True):
     version: int = 1
 
 
-class Assignment(msgspec.Struct, frozen=True):
+class Portion(msgspec.Struct, frozen=True):
     """What one deployment gets in a plan."""
 
     deployment: str
@@ -286,7 +286,7 @@ class Plan(msgspec.Struct, frozen=True):
     accuracy_query_mean: float | None
     accuracy_token_weighted: float | None
     reference: str
-    assignment: list[Assignment]
+    assignment: list[Portion]
     baselines: list[Policy]
     sensitivity: list[Sensitivity]
     curve: list[CurvePoint]

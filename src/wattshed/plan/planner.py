@@ -30,7 +30,7 @@ from wattshed.plan.totals import (
     total,
 )
 from wattshed.plan.verdict import describe
-from wattshed.records import Assignment, CurvePoint, Plan, Policy
+from wattshed.records import CurvePoint, Plan, Policy, Portion
 from wattshed.workload.table import Workload
 
 # The optimum moves where energy and runtime trade, which is far from λ = 1/2 when one
@@ -162,10 +162,10 @@ def _shares(problem: Problem, shares: Array) -> dict[str, float]:
     return dict(zip(problem.names, part.tolist(), strict=True))
 
 
-def _assignment(problem: Problem, compared: Compared) -> list[Assignment]:
+def _assignment(problem: Problem, compared: Compared) -> list[Portion]:
     queries = problem.queries.count @ compared.shares[0]
     return [
-        Assignment(
+        Portion(
             deployment=name,
             queries=round(float(queries[k])),
             share=float(queries[k]) / problem.total,
