@@ -7,7 +7,8 @@ WattshedError                 anything this package raises on purpose
     ├── FleetError            a key of fleet.toml
     ├── ProfileError          an unknown or unusable profile
     ├── ParameterError        an argument out of its range
-    └── UnservableError       a query that no deployment may serve
+    ├── UnservableError       a query that no deployment may serve
+    └── InfeasibleError       constraints that cannot all hold
 
 Each carries the place, what was found there and what to do about it; nothing is
 raised for a condition the caller cannot act on.
@@ -62,3 +63,7 @@ class ParameterError(InputError):
 
 class UnservableError(InputError):
     """A query that no deployment may serve."""
+
+
+class InfeasibleError(InputError):
+    """Constraints that cannot all hold; tells the least relaxation."""

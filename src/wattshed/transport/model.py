@@ -1,0 +1,133 @@
+"""The assignment problem with coupling constraints, as arrays.
+
+    minimise    sum_qk count_q x_qk cost_qk
+    subject to  sum_k x_qk = 1,  x >= 0,  x_qk = 0 where not eligible
+                sum_qk count_q x_qk usage_j(q, k) <= bound_j      for each constraint j
+
+with usage_j(q, k) = U_jk0 + sum_d U_jkd feature_d(q, k): constant per deployment plus linear
+in features such as energy and runtime. Few constraints couple millions of queries, so
+everything is decided by one price for each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One coupling constraint: total usage at most `bound`.
+
+    Attributes
+    ----------
+    name : str
+        What people call it, e.g. ``busy time of a100``.
+    unit : str
+        Of `bound`, e.g. ``s``.
+    usage : array (K, D + 1)
+        Usage by one query on each deployment: a constant, then a factor on each feature.
+    bound : float
+    """
+
+    name: str
+    unit: str
+    usage: Array
+    bound: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """The arrays of one problem, constraints scaled by their bounds.
+
+    Attributes
+    ----------
+    cost : array (Q, K)
+    features : array (D, Q, K)
+    eligible : bool array (Q, K)
+        Every query has at least one eligible deployment.
+    count : array (Q,)
+        How often each query occurs, whole numbers.
+    constraints : tuple of Constraint, length J
+    usage : array (J, K, D + 1)
+        Of the constraints, divided by `scale`.
+    bound, scale : arrays (J,)
+    reach : array (D + 1,)
+        Reciprocal typical size of each feature that a constraint uses, else 0: turns a
+        change of prices into a relative change of a query's cost.
+    """
+
+    cost: Array
+    features: Array
+    eligible: NDArray[np.bool_]
+    count: Array
+    constraints: tuple[Constraint, ...]
+    usage: Array
+    bound: Array
+    scale: Array
+    reach: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, K)."""
+        return self.cost.shape[0], self.cost.shape[1]
+
+    def sample(self, rows: NDArray[np.int64]) -> Model:
+        """The same problem over some of its queries, counts scaled up to the same total."""
+        weight = self.count.sum() / self.count[rows].sum()
+        return Model(
+            np.ascontiguousarray(self.cost[rows]),
+            np.ascontiguousarray(self.features[:, rows]),
+            np.ascontiguousarray(self.eligible[rows]),
+            self.count[rows] * weight,
+            self.constraints,
+            self.usage,
+            self.bound,
+            self.scale,
+            self.reach,
+        )
+
+    def prices_by_deployment(self, price: Array) -> Array:
+        """Prices (J,) as a surcharge on a query's constant and features, (K, D + 1)."""
+        return np.asarray(np.tensordot(price, self.usage, 1))
+
+    def loads(self, totals: Array) -> Array:
+        """Usage (J,) of the constraints from totals by deployment (K, D + 1)."""
+        return np.asarray(np.tensordot(self.usage, totals, 2))
+
+
+def make_model(
+    cost: Array,
+    features: Array,
+    eligible: NDArray[np.bool_],
+    count: Array,
+    constraints: tuple[Constraint, ...],
+) -> Model:
+    """Scale and store a problem; arrays are not copied where they already fit.
+
+    A bound of zero or less is scaled by the largest usage that the constraint could see.
+    """
+    usage = np.array([c.usage for c in constraints]).reshape(
+        len(constraints), cost.shape[1], len(features) + 1
+    )
+    bound = np.array([c.bound for c in constraints], float)
+    step = max(1, len(cost) // 5000)
+    typical = np.array([1.0, *(max(float(np.abs(f[::step]).mean()), 1e-300) for f in features)])
+    largest = np.abs(usage * typical).sum(axis=(1, 2)) * count.sum()
+    scale = np.where(np.abs(bound) > 1e-9 * largest, np.abs(bound), np.maximum(largest, 1e-300))
+    used = (usage != 0).any(axis=(0, 1)) if len(constraints) else np.zeros(len(typical), bool)
+    return Model(
+        np.ascontiguousarray(cost, float),
+        np.ascontiguousarray(features, float),
+        np.ascontiguousarray(eligible),
+        np.ascontiguousarray(count, float),
+        constraints,
+        usage / scale[:, None, None],
+        bound / scale,
+        scale,
+        np.where(used, 1 / typical, 0.0),
+    )
