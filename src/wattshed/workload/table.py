@@ -11,26 +11,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from wattshed.data.catalog import dataset_names, dataset_path, provenance_of
-from wattshed.errors import FileError, TableError
+from wattshed.errors import FileError
 from wattshed.records import Provenance
-from wattshed.tables import Column, RawTable, check_columns, read_raw
+from wattshed.tables import RawTable, check_columns, read_raw
+from wattshed.workload.columns import COLUMNS, check_order
 from wattshed.workload.importers import recognise
-
-MAX_TOKENS = 100_000_000
-
-COLUMNS = (
-    Column("arrival_s", "float", low=0, unit="s"),
-    Column("input_tokens", "int", required=True, low=1, high=MAX_TOKENS, unit="tokens"),
-    Column("output_tokens", "int", required=True, low=1, high=MAX_TOKENS, unit="tokens"),
-    Column("count", "int", low=1, high=10**15),
-    Column("class", "str"),
-    Column("deadline_s", "float", low=0, unit="s"),
-)
+from wattshed.workload.large import collapse, parquet_header
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Queries in the order in which they came.
+    """Queries in the order in which they came, or groups of equal ones.
 
     Attributes
     ----------
@@ -40,12 +31,19 @@ class Workload:
     provenance : Provenance
     content_hash : str
         SHA-256 of the file.
+    aggregated : bool
+        Rows are groups of equal queries of a file too large to hold: their order, arrivals
+        and deadlines are gone.
+    span_s : float or None
+        Last minus first arrival; None if there are no arrivals.
     """
 
     name: str
     table: pl.DataFrame
     provenance: Provenance
     content_hash: str
+    aggregated: bool = False
+    span_s: float | None = None
 
     @property
     def queries(self) -> int:
@@ -75,7 +73,7 @@ class Queries:
     count: NDArray[np.int64]
 
 
-def read_workload(source: str | Path) -> Workload:
+def read_workload(source: str | Path, *, aggregate_above: int = 2_000_000) -> Workload:
     """Read a workload from a file, or the built-in workload of that name.
 
     Parameters
@@ -83,6 +81,9 @@ def read_workload(source: str | Path) -> Workload:
     source : str or Path
         CSV, Parquet or JSONL in our format, or an Azure or Mooncake trace, recognised
         by its header; or a name of `wattshed data list`.
+    aggregate_above : int
+        A Parquet file in our format with more rows than this is collapsed to groups of
+        equal queries while it is read, so that its rows are never in memory at once.
 
     Raises
     ------
@@ -97,28 +98,35 @@ def read_workload(source: str | Path) -> Workload:
             f"no file and no built-in workload named {str(source)!r}",
             f"use a file or one of {', '.join(dataset_names('workload'))}",
         )
-    raw = read_raw(path)
-    converted = RawTable(recognise(raw).convert(raw), raw.path, raw.first_row)
-    table = check_columns(converted, COLUMNS).with_columns(pl.col("count").fill_null(1))
-    _check_order(converted, table)
     provenance = (
         provenance_of(str(source))
         if built_in
         else Provenance(path.name, str(path), "", "the user's own", "measured")
     )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Workload(str(source), table, provenance, digest)
+    header = parquet_header(path, aggregate_above)
+    if header is not None and recognise(header).name == "native":
+        groups = collapse(path)
+        digest = _sha256(path)
+        return Workload(str(source), groups.table, provenance, digest, True, groups.span_s)
+    table = _read_rows(path)
+    return Workload(str(source), table, provenance, _sha256(path), span_s=arrival_span_s(table))
 
 
-def _check_order(raw: RawTable, table: pl.DataFrame) -> None:
-    arrival = table["arrival_s"]
-    if arrival.null_count() == len(arrival):
-        return
-    late = (arrival.is_null() | (arrival.diff() < 0)).fill_null(False).arg_true()
-    if len(late):
-        index = int(late[0])
-        raise TableError(
-            raw.place(index, "arrival_s"),
-            f"{arrival[index]} does not follow {arrival[index - 1]}",
-            "give every row an arrival time and sort the rows by it",
-        )
+def arrival_span_s(table: pl.DataFrame) -> float | None:
+    """Last minus first arrival of rows in order; None if they have no arrivals."""
+    if "arrival_s" not in table.columns or table["arrival_s"].null_count():
+        return None
+    return float(table["arrival_s"][-1] - table["arrival_s"][0])
+
+
+def _read_rows(path: Path) -> pl.DataFrame:
+    raw = read_raw(path)
+    converted = RawTable(recognise(raw).convert(raw), raw.path, raw.first_row)
+    table = check_columns(converted, COLUMNS).with_columns(pl.col("count").fill_null(1))
+    check_order(converted, table)
+    return table
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""Out of sample: no rule beats the optimum, true lengths reach it, and what is paid is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from wattshed import load_fleet, plan_workload, read_workload
+from wattshed.fleet import Fleet
+from wattshed.plan.cost import Weights
+from wattshed.plan.evaluate import KNOWN, evaluate_out_of_sample
+from wattshed.records import OutOfSample
+from wattshed.workload.lengths import PREDICTORS
+from wattshed.workload.split import split_half
+from wattshed.workload.table import Workload
+
+Maker = Callable[..., Fleet]
+Queries = Callable[..., Workload]
+COST = st.tuples(
+    st.floats(0.1, 10), st.floats(1e-4, 0.1), st.floats(1e-3, 1), st.floats(1e-6, 1e-3)
+)
+ROWS = st.lists(
+    st.tuples(st.integers(1, 2000), st.integers(1, 1000), st.integers(1, 50)),
+    min_size=1,
+    max_size=30,
+)
+# `early` is cheap for short answers only.
+CROSSING = {"early": (0.1, 0.01, 1.0, 0.001), "late": (0.5, 0.001, 0.1, 0.001)}
+
+
+def unlimited(fleet: Fleet) -> Fleet:
+    limits = ("max_input_tokens", "max_output_tokens", "max_context_tokens")
+    free = dict.fromkeys(limits)
+    return structs.replace(
+        fleet, deployments=[structs.replace(d, **free) for d in fleet.deployments]
+    )
+
+
+def by_name(found: list[OutOfSample]) -> dict[str, OutOfSample]:
+    return {f.predictor: f for f in found}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    costs=st.dictionaries(st.sampled_from("abcd"), COST, min_size=1),
+    past=ROWS,
+    future=ROWS,
+    weight=st.floats(0, 1),
+    cap=st.integers(1, 1000),
+)
+def test_true_lengths_have_no_regret_and_no_predictor_gains(
+    make_fleet: Maker,
+    make_workload: Queries,
+    costs: dict,
+    past: list,
+    future: list,
+    weight: float,
+    cap: int,
+) -> None:
+    capped = sorted(costs)[0]
+    settings = {capped: {"max_output_tokens": cap}} if len(costs) > 1 else {}
+    train, test = (make_workload(*map(list, zip(*q, strict=True))) for q in (past, future))
+    found = evaluate_out_of_sample(make_fleet(costs, **settings), train, test, Weights(weight))
+    assert [f.predictor for f in found] == [KNOWN, *PREDICTORS]
+    assert found[0].regret_pct == 0
+    assert found[0].displaced_queries == 0
+    for each in found:
+        assert each.regret_pct is not None
+        assert each.regret_pct >= 0
+        assert sum(each.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("trace", ["azure-conv-2023", "azure-code-2023"])
+def test_known_lengths_give_the_plan_of_the_test_half(trace: str) -> None:
+    fleet = unlimited(load_fleet("hybrid-2024"))
+    train, test = split_half(read_workload(trace))
+    found = by_name(evaluate_out_of_sample(fleet, train, test))
+    plan = plan_workload(fleet, test)
+    known = found[KNOWN]
+    assert known.energy_j == pytest.approx(plan.energy_j, rel=1e-12)
+    assert known.runtime_s_mean == pytest.approx(plan.runtime_s_mean, rel=1e-12)
+    reference = next(b for b in plan.baselines if b.name == known.reference)
+    assert known.saving_pct == pytest.approx(reference.saving_pct, abs=1e-9)
+    assert known.saving == reference.saving
+    for each in found.values():
+        assert each.energy_j >= known.energy_j
+        assert each.regret_pct == pytest.approx(100 * (each.energy_j / known.energy_j - 1))
+
+
+def test_answers_that_outgrow_their_deployment_are_displaced(
+    make_fleet: Maker, make_workload: Queries
+) -> None:
+    fleet = make_fleet(CROSSING, early={"max_output_tokens": 50})
+    train = make_workload([10], [10], [100])
+    test = make_workload([10, 10], [10, 51], [6, 4])
+    found = by_name(evaluate_out_of_sample(fleet, train, test))
+    assert found["mean"].displaced_queries == 4
+    assert found["mean"].shares == {"early": 0.6, "late": 0.4}
+    assert found[KNOWN].displaced_queries == 0
+
+
+def test_answers_that_seem_too_long_for_all_go_to_the_cheapest_that_may(
+    make_fleet: Maker, make_workload: Queries
+) -> None:
+    limits = {name: {"max_output_tokens": 100} for name in CROSSING}
+    fleet = make_fleet(CROSSING, **limits)
+    train, test = make_workload([10], [90], [100]), make_workload([10], [5], [3])
+    tight = structs.replace(
+        fleet, deployments=[structs.replace(d, max_context_tokens=95) for d in fleet.deployments]
+    )
+    longer = make_workload([4], [90], [100])
+    for each in evaluate_out_of_sample(tight, longer, test):
+        assert each.displaced_queries == (0 if each.predictor == KNOWN else 3)
+        assert each.shares == {"early": 1.0, "late": 0.0}
+    assert evaluate_out_of_sample(fleet, train, test)[1].displaced_queries == 0
+
+
+def test_prices_move_queries_and_are_in_the_regret(
+    make_fleet: Maker, make_workload: Queries
+) -> None:
+    fleet = make_fleet(CROSSING)
+    train = test = make_workload([10, 10], [5, 500], [30, 30])
+    free = evaluate_out_of_sample(fleet, train, test)[0]
+    priced = evaluate_out_of_sample(
+        fleet, train, test, price_per_query=np.array([1e6, 0.0]), price_per_busy_s=None
+    )[0]
+    slow = evaluate_out_of_sample(fleet, train, test, price_per_busy_s=np.array([1e6, 0.0]))[0]
+    assert free.shares == {"early": 0.5, "late": 0.5}
+    assert priced.shares == slow.shares == {"early": 0.0, "late": 1.0}
+    assert priced.regret_pct == slow.regret_pct == 0
+    assert priced.energy_j > free.energy_j
+
+
+def test_regret_is_untold_where_a_cost_is_negative() -> None:
+    fleet = load_fleet("hybrid-2024")
+    accurate = structs.replace(
+        fleet, deployments=[structs.replace(d, accuracy=0.9) for d in fleet.deployments]
+    )
+    train, test = split_half(read_workload("alpaca"))
+    for each in evaluate_out_of_sample(accurate, train, test, Weights(1.0, accuracy=0.0)):
+        assert each.regret_pct is None
