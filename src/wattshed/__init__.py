@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wattshed.errors import InputError, WattshedError
+    from wattshed.errors import InfeasibleError, InputError, WattshedError
     from wattshed.fit.campaign import fit_profiles
     from wattshed.fleet import load_fleet
+    from wattshed.plan.assign import Assignment, assign
+    from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.runs import read_runs
     from wattshed.workload.table import read_workload
 
 _HOME = {
+    "Assignment": "wattshed.plan.assign",
+    "InfeasibleError": "wattshed.errors",
     "InputError": "wattshed.errors",
     "WattshedError": "wattshed.errors",
+    "assign": "wattshed.plan.assign",
+    "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
     "load_fleet": "wattshed.fleet",
     "load_profile": "wattshed.profiles",
@@ -35,8 +41,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Assignment",
+    "InfeasibleError",
     "InputError",
     "WattshedError",
+    "assign",
+    "find_pareto",
     "fit_profiles",
     "load_fleet",
     "load_profile",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+from msgspec import structs
+
 from wattshed import __version__
 from wattshed.fleet import Fleet
 from wattshed.plan.cost import Scales, Weights
 from wattshed.plan.regions import find_regions
-from wattshed.records import Plan, Profile, Provenance
+from wattshed.records import OutOfSample, Plan, Profile, Provenance
 from wattshed.report.document import Document, Map, Section
+from wattshed.report.evaluation import evaluation_section
 from wattshed.report.fit_document import fit_sections
 from wattshed.report.plan_document import plan_sections
 from wattshed.workload.table import Workload
@@ -51,10 +54,19 @@ def plan_document(
     )
 
 
-def plan_sources(fleet: Fleet, workload: Workload) -> list[Provenance]:
-    """Provenance of a plan's profiles and workload, each once."""
+def add_evaluation(
+    document: Document, found: list[OutOfSample], train: Workload, test: Workload
+) -> Document:
+    """Report of a plan with how its rule does on a workload that it was not made on."""
+    section = evaluation_section(found, train.name, test.name)
+    sources = list(dict.fromkeys([*document.sources, test.provenance]))
+    return structs.replace(document, sections=[*document.sections, section], sources=sources)
+
+
+def plan_sources(fleet: Fleet, *workloads: Workload) -> list[Provenance]:
+    """Provenance of a plan's profiles and workloads, each once."""
     found = [source for d in fleet.deployments for source in d.profile.provenance]
-    return list(dict.fromkeys([*found, workload.provenance]))
+    return list(dict.fromkeys([*found, *(w.provenance for w in workloads)]))
 
 
 def regions_section(plan: Plan, fleet: Fleet, workload: Workload, weights: Weights) -> Section:

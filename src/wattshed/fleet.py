@@ -18,6 +18,7 @@ from wattshed.records import Profile
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
+Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +32,12 @@ class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_context_tokens: Tokens | None = None
     idle_power_w: NotNegative | None = None
     host_power_w: NotNegative = 0.0
-    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    accuracy: Part | None = None
+    min_share: Part | None = None
+    max_share: Part | None = None
+    max_queries: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    utilisation: Part = 1.0
 
 
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +66,12 @@ class Deployment(msgspec.Struct, frozen=True):
         Power added for the time a query runs, where the profile leaves the host out.
     accuracy : float or None
         Overrides the profile's.
+    min_share, max_share : float or None
+        Bounds on the part of the queries that it gets.
+    max_queries, max_tokens : int or None
+        Bounds on its queries, and on their input and output tokens together.
+    utilisation : float
+        Part of replicas x horizon that it may be busy, where a horizon is given.
     """
 
     name: str
@@ -71,6 +83,11 @@ class Deployment(msgspec.Struct, frozen=True):
     idle_power_w: float | None = None
     host_power_w: float = 0.0
     accuracy: float | None = None
+    min_share: float | None = None
+    max_share: float | None = None
+    max_queries: int | None = None
+    max_tokens: int | None = None
+    utilisation: float = 1.0
 
 
 class Fleet(msgspec.Struct, frozen=True):

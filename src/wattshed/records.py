@@ -180,6 +180,27 @@ class Portion(msgspec.Struct, frozen=True):
     busy_s: float
 
 
+class Price(msgspec.Struct, frozen=True):
+    """What one more unit of a constraint's bound would save.
+
+    Attributes
+    ----------
+    constraint : str
+        E.g. ``busy time of a100``.
+    unit : str
+        Of the bound; empty for accuracy, whose unit is one query's (or token's) worth.
+    price_j : float
+        In joules per unit where energy alone is minimised, else in the plan's cost times
+        its energy scale.
+    binding : bool
+    """
+
+    constraint: str
+    unit: str
+    price_j: float
+    binding: bool
+
+
 class Policy(msgspec.Struct, frozen=True):
     """One way to assign a workload, and what it costs.
 
@@ -207,6 +228,8 @@ class Policy(msgspec.Struct, frozen=True):
     displaced_queries : int
         Queries that the rule sent where they may not go and that went to the cheapest
         eligible deployment instead.
+    keeps_limits : bool or None
+        Whether it keeps the limits that the plan keeps; None if there are none.
     """
 
     name: str
@@ -221,6 +244,7 @@ class Policy(msgspec.Struct, frozen=True):
     cost: float
     displaced_queries: int = 0
     shares: dict[str, float] = {}
+    keeps_limits: bool | None = None
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
@@ -269,6 +293,15 @@ class Plan(msgspec.Struct, frozen=True):
         horizon is the time that the reference's replicas need for the workload.
     reference : str
         The baseline that savings are quoted against: the best single deployment.
+    lower_bound_j : float or None
+        No assignment within the limits needs less energy; None where something else than
+        energy is minimised.
+    gap : float
+        Relative distance of what is minimised to its bound.
+    prices : list of Price
+        One for each limit; empty without limits.
+    converged : bool
+        Whether the bound is proven; False after an interrupt.
     verdict : str
         What to do and how sure that is, in plain words.
     """
@@ -292,3 +325,176 @@ class Plan(msgspec.Struct, frozen=True):
     curve: list[CurvePoint]
     warnings: list[str]
     verdict: str
+    lower_bound_j: float | None = None
+    gap: float = 0.0
+    prices: list[Price] = []
+    converged: bool = True
+
+
+class OutOfSample(msgspec.Struct, frozen=True):
+    """What a rule costs on queries it was not made on.
+
+    Attributes
+    ----------
+    predictor : str
+        Where output lengths came from: ``known``, or a name in
+        `wattshed.workload.lengths.PREDICTORS`.
+    energy_j : float
+        Gross energy of the test queries, idle power that stays on included.
+    runtime_s_mean : float
+        Service time without queueing.
+    reference : str
+        The single deployment that is best on the training queries.
+    saving_pct : float
+        Energy saved against the reference serving all test queries, in percent of it.
+    saving : Interval or None
+        Interval of `saving_pct`, both under the same draws; None without draws.
+    regret_pct : float or None
+        Cost above the least that the test queries can cost with the rule's scales and prices,
+        in percent of it; None where accuracy makes that cost zero or negative.
+    displaced_queries : int
+        Queries that turned out longer than their deployment admits, or seemed too long for
+        every one, and were served by the cheapest eligible; a first attempt is not charged.
+    shares : dict
+        Part of the queries by deployment.
+    """
+
+    predictor: str
+    energy_j: float
+    runtime_s_mean: float
+    reference: str
+    saving_pct: float
+    saving: Interval | None
+    significant: bool | None
+    regret_pct: float | None
+    displaced_queries: int
+    shares: dict[str, float]
+
+
+class FrontPoint(msgspec.Struct, frozen=True):
+    """A supported point of energy against runtime.
+
+    Attributes
+    ----------
+    energy_j : float
+        Of the workload, idle power that stays on included.
+    runtime_s_mean : float
+        Service time of a query without queueing.
+    energy_weight : float
+        λ in JSON: `wattshed plan --lambda` with it gives this plan.
+    price_j_per_s : float
+        What the next second of mean runtime saves per query; 0 at the least energy.
+    """
+
+    energy_j: float
+    runtime_s_mean: float
+    energy_weight: float = msgspec.field(name="lambda")
+    price_j_per_s: float = 0.0
+    supported: bool = True
+
+
+class AccuracyPoint(msgspec.Struct, frozen=True):
+    """A supported point of energy against accuracy.
+
+    Attributes
+    ----------
+    accuracy : float
+        By the measure asked for.
+    zeta : float or None
+        `wattshed plan --zeta` with it gives this plan; None for the mean over queries,
+        since a plan weights accuracy with tokens.
+    price_j_per_point : float
+        What giving up the next percentage point saves per query; 0 at the least energy.
+    """
+
+    energy_j: float
+    accuracy: float
+    zeta: float | None
+    price_j_per_point: float
+    supported: bool = True
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """The cheapest supported plan within a multiple of the fastest plan's mean runtime."""
+
+    runtime_factor: float
+    max_runtime_s_mean: float
+    point: FrontPoint
+
+
+class Knees(msgspec.Struct, frozen=True):
+    """Two offers; neither is imposed.
+
+    Attributes
+    ----------
+    distance : FrontPoint or None
+        Farthest from the chord between the ends, both axes scaled to the ends; None
+        where no point lies between them.
+    marginal : FrontPoint
+        The fastest from which one more percent of runtime saves less than one of energy.
+    """
+
+    distance: FrontPoint | None
+    marginal: FrontPoint
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """What plans between the supported points could save at most, in percent of energy.
+
+    Attributes
+    ----------
+    step_pct : float
+        Against the cheapest supported plan within any runtime budget.
+    query_pct : float
+        The same once queries of one price may move one by one.
+    """
+
+    step_pct: float
+    query_pct: float
+
+
+class RulePoint(msgspec.Struct, frozen=True):
+    """A simpler rule beside the front.
+
+    Attributes
+    ----------
+    excess_pct : float
+        Energy above the front at the rule's runtime, in percent of the front's.
+    """
+
+    name: str
+    family: str
+    energy_j: float
+    runtime_s_mean: float
+    excess_pct: float
+    supported: bool = False
+
+
+class Pareto(msgspec.Struct, frozen=True):
+    """The fronts of a workload on a fleet.
+
+    Attributes
+    ----------
+    points : list of FrontPoint
+        By rising runtime; thinned, `total_points` says from how many.
+    accuracy_points : list of AccuracyPoint or None
+        By falling accuracy; None where accuracies are missing or all the same.
+    reference : str
+        The best single deployment, whose time sets the horizon of `sunk_idle_j`.
+    """
+
+    points: list[FrontPoint]
+    total_points: int
+    knee: Knees
+    budgets: list[Budget]
+    gap: Gap
+    baselines: list[RulePoint]
+    reference: str
+    accuracy_measure: str
+    accuracy_points: list[AccuracyPoint] | None
+    total_accuracy_points: int | None
+    queries: int
+    sunk_idle_j: float
+    normalisation: str
+    scales: dict[str, float]
+    warnings: list[str]

@@ -156,6 +156,30 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--fleet", "fleet.toml", "--workload", "w.csv"],
         ["w.csv: query with input_tokens=5, output_tokens=11", "raise max_input_tokens"],
     ),
+    "unknown workload to judge on": (
+        {},
+        ["plan", "--evaluate-on", "halves"],
+        ["no file and no built-in workload named 'halves'", "alpaca"],
+    ),
+    "bad file to judge on": (
+        {"later.csv": "input_tokens,output_tokens\n5,0\n"},
+        ["plan", "--evaluate-on", "later.csv"],
+        ["later.csv: row 2, column output_tokens", "'0'"],
+    ),
+    "a single query to halve": (
+        {"w.csv": "input_tokens,output_tokens\n5,5\n"},
+        ["plan", "--workload", "w.csv", "--evaluate-on", "half"],
+        ["w.csv", "a single query cannot be split", "give more queries"],
+    ),
+    "a query to judge on that fits nowhere": (
+        {
+            "fleet.toml": FLEET + "max_output_tokens = 10\n",
+            "w.csv": "input_tokens,output_tokens\n5,10\n",
+            "later.csv": "input_tokens,output_tokens\n5,11\n",
+        },
+        ["plan", "--fleet", "fleet.toml", "--workload", "w.csv", "--evaluate-on", "later.csv"],
+        ["later.csv: query with input_tokens=5, output_tokens=11", "raise max_input_tokens"],
+    ),
     "unknown data set": ({}, ["data", "show", "alpacca"], ["alpacca", "alpaca"]),
     "unknown study": ({}, ["reproduce", "hybrid-1999"], ["hybrid-1999", "hybrid-2024"]),
 }

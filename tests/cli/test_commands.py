@@ -19,7 +19,7 @@ ENVELOPE = {"schema", "created_by", "inputs", "results", "provenance"}
 def test_help_names_every_command_and_examples(wattshed: Run) -> None:
     done = wattshed("--help")
     assert done.returncode == 0
-    for command in ("demo", "reproduce", "data", "fit", "plan", "completion"):
+    for command in ("demo", "reproduce", "data", "fit", "plan", "pareto", "completion"):
         assert command in done.stdout
         assert "Examples:" in wattshed(command, "--help").stdout
 

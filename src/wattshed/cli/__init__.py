@@ -18,6 +18,7 @@ _COMMANDS = {
     "data": "wattshed.cli.data:data",
     "fit": "wattshed.cli.fit:fit",
     "plan": "wattshed.cli.plan:plan",
+    "pareto": "wattshed.cli.pareto:pareto",
     "completion": "wattshed.cli.completion:completion",
 }
 
@@ -27,6 +28,7 @@ _SHORT_HELP = {
     "data": "List and show what is built in.",
     "fit": "Fit energy and runtime models to measured runs.",
     "plan": "Assign a workload to machines at the least energy.",
+    "pareto": "Find every best trade-off of energy, runtime and accuracy.",
     "completion": "Print the completion script of a shell.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,16 @@ from wattshed.cli.shared import (
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
     from wattshed.plan.cost import Weights
-    from wattshed.records import Plan, Policy
+    from wattshed.records import OutOfSample, Plan, Policy
     from wattshed.workload.table import Workload
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a plan's rule does on a workload that it was not made on."""
+
+    workload: Workload
+    found: list[OutOfSample]
 
 
 @click.command()
@@ -70,6 +79,12 @@ if TYPE_CHECKING:
     metavar="NAME=W",
     help="Idle watts of a replica that stays on whatever is decided. Repeatable.",
 )
+@click.option(
+    "--evaluate-on",
+    metavar="FILE|NAME|half",
+    help="Judge the plan's rule on another workload, where output lengths are known or predicted;"
+    " half plans one half of the workload and judges on the other.",
+)
 @folder_option()
 @seed_option
 @json_option
@@ -81,6 +96,7 @@ def plan(
     zeta: float | None,
     normalise: str,
     idle_power: tuple[str, ...],
+    evaluate_on: str | None,
     folder: Path | None,
     seed: int,
     as_json: bool,
@@ -97,18 +113,19 @@ def plan(
       wattshed plan --fleet fleet.toml --workload trace.csv -o plan
       wattshed plan --lambda 0.9 --json
       wattshed plan --idle-power a100=60
+      wattshed plan --evaluate-on half               can it save before answers are known?
     """
     from wattshed.fleet import load_fleet
     from wattshed.plan.cost import Weights
-    from wattshed.plan.planner import plan_workload
-    from wattshed.workload.table import read_workload
+    from wattshed.plan.planner import plan_workload, with_idle_power
 
     with errors_at_the_edge():
         weights = Weights(energy_weight, zeta, normalise)
         idle = parse_idle_power(idle_power)
         fleet = load_fleet(fleet_source)
-        workload = read_workload(workload_source)
+        workload, test = _workloads(workload_source, evaluate_on, seed)
         made = plan_workload(fleet, workload, weights, idle_power_w=idle, seed=seed)
+        judged = _evaluate(with_idle_power(fleet, idle), workload, test, weights)
         inputs = {
             "fleet": {"name": fleet_source, "sha256": fleet.content_hash},
             "workload": {"name": workload_source, "sha256": workload.content_hash},
@@ -116,19 +133,25 @@ def plan(
             "zeta": zeta,
             "normalise": normalise,
             "idle_power_w": idle,
+            "evaluate_on": {"name": evaluate_on, "sha256": test.content_hash} if test else None,
             "seed": seed,
         }
         if folder:
-            _write(made, fleet, workload, weights, inputs, folder)
+            _write(made, fleet, workload, weights, inputs, folder, judged)
     if as_json:
         from wattshed.documents import plan_sources
 
-        print_json("plan", inputs, plan_results(made), plan_sources(fleet, workload))
+        workloads = [workload, test] if test else [workload]
+        sources = plan_sources(fleet, *workloads)
+        print_json("plan", inputs, plan_results(made, judged), sources)
         return
+    from wattshed.report.evaluation import evaluation_table
     from wattshed.report.plan_document import plan_summary_tables
 
     print_tables(plan_summary_tables(made))
     click.echo(made.verdict)
+    if judged:
+        print_tables([evaluation_table(judged.found, workload.name, judged.workload.name)])
     for warning in made.warnings:
         note(f"warning: {warning}")
 
@@ -152,20 +175,45 @@ def parse_idle_power(values: tuple[str, ...]) -> dict[str, float]:
     return parsed
 
 
-def plan_results(made: Plan) -> dict[str, Any]:
+def plan_results(made: Plan, judged: Evaluation | None = None) -> dict[str, Any]:
     """The stable keys of `wattshed plan --json`."""
     import msgspec
 
     results: dict[str, Any] = msgspec.to_builtins(made)
-    results["baselines"] = [_baseline(policy) for policy in made.baselines]
+    results["baselines"] = [_with_ends(policy) for policy in made.baselines]
+    results["out_of_sample"] = [_with_ends(each) for each in judged.found] if judged else None
     return results
 
 
-def _baseline(policy: Policy) -> dict[str, Any]:
+def _workloads(source: str, evaluate_on: str | None, seed: int) -> tuple[Workload, Workload | None]:
+    """The workload to plan, and the one to judge the plan's rule on."""
+    from wattshed.workload.split import split_half
+    from wattshed.workload.table import read_workload
+
+    workload = read_workload(source)
+    if evaluate_on is None:
+        return workload, None
+    if evaluate_on == "half":
+        return split_half(workload, seed=seed)
+    return workload, read_workload(evaluate_on)
+
+
+def _evaluate(
+    fleet: Fleet, train: Workload, test: Workload | None, weights: Weights
+) -> Evaluation | None:
+    from wattshed.plan.evaluate import evaluate_out_of_sample
+
+    if test is None:
+        return None
+    return Evaluation(test, evaluate_out_of_sample(fleet, train, test, weights))
+
+
+def _with_ends(record: Policy | OutOfSample) -> dict[str, Any]:
+    """A record with the ends of its saving's interval beside it."""
     import msgspec
 
-    found: dict[str, Any] = msgspec.to_builtins(policy)
-    interval = policy.saving
+    found: dict[str, Any] = msgspec.to_builtins(record)
+    interval = record.saving
     found["saving_low_pct"] = interval.low if interval else None
     found["saving_high_pct"] = interval.high if interval else None
     return found
@@ -178,14 +226,19 @@ def _write(
     weights: Weights,
     inputs: dict[str, Any],
     folder: Path,
+    judged: Evaluation | None,
 ) -> None:
     import msgspec
 
     from wattshed import __version__
-    from wattshed.documents import plan_document
+    from wattshed.documents import add_evaluation, plan_document
 
-    command = f"wattshed plan --fleet {fleet.name} --workload {workload.name}"
+    command = f"wattshed plan --fleet {fleet.name} --workload {inputs['workload']['name']}"
+    if judged:
+        command += f" --evaluate-on {inputs['evaluate_on']['name']}"
     document = plan_document(made, fleet, workload, weights, command, inputs["seed"])
+    if judged:
+        document = add_evaluation(document, judged.found, workload, judged.workload)
     content = {
         "schema": "wattshed/plan",
         "version": 1,
@@ -193,6 +246,7 @@ def _write(
         "inputs": inputs,
         "seed": inputs["seed"],
         "plan": made,
+        "out_of_sample": judged.found if judged else None,
     }
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
     write_folder(document, folder, {"plan.json": encoded})

@@ -81,7 +81,7 @@ def plan_workload(
     ParameterError, UnservableError
     """
     weights = weights or Weights()
-    fleet = _with_idle_power(fleet, idle_power_w or {})
+    fleet = with_idle_power(fleet, idle_power_w or {})
     problem = build_problem(fleet, workload)
     scales = make_scales(problem, weights)
     cost = cost_matrix(problem, weights, scales)
@@ -246,7 +246,20 @@ def _warnings(problem: Problem, shares: Array) -> list[str]:
     return found
 
 
-def _with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
+def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
+    """Change the idle power of deployments, by name.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    idle_power_w : dict
+        Watts of one idle replica that stays on; deployments that are not named keep theirs.
+
+    Raises
+    ------
+    ParameterError
+        If no deployment has that name, or a power is negative.
+    """
     names = [d.name for d in fleet.deployments]
     for name, power in idle_power_w.items():
         if name not in names:

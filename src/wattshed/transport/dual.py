@@ -116,7 +116,7 @@ def climb(
         trust = 3 * taken if taken < length else 4 * trust
         if on_bound:
             on_bound(now.bound)
-        if now.ties < FEW_TIES and taken < 1e3 * band:
+        if now.ties < min(FEW_TIES, model.shape[0] // 200) and taken < 1e3 * band:
             break
     return now
 

@@ -18,7 +18,7 @@ from wattshed.transport.polish import ROUNDING, Restricted
 MAX_MOVES = 3_000
 PENALTY_WEIGHTS = (30.0, 3.0, 0.0)
 MAX_PAIRS = 40
-PAIR_MOVES = 500
+PAIR_MOVES = 600
 """Moves among which pairs are looked for."""
 
 
