@@ -180,6 +180,31 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--fleet", "fleet.toml", "--workload", "w.csv", "--evaluate-on", "later.csv"],
         ["later.csv: query with input_tokens=5, output_tokens=11", "raise max_input_tokens"],
     ),
+    "a budget that is no number": (
+        {},
+        ["plan", "--runtime-budget", "fast"],
+        ["--runtime-budget", "'fast'", "1.1x"],
+    ),
+    "a budget and a weight": (
+        {},
+        ["plan", "--runtime-budget", "1.1x", "--lambda", "0.5"],
+        ["--runtime-budget", "one of the two"],
+    ),
+    "a budget out of reach": (
+        {},
+        ["plan", "--runtime-budget", "0.1x"],
+        ["out of reach", "at least the fastest"],
+    ),
+    "too short a horizon": (
+        {},
+        ["plan", "--horizon", "2000"],
+        ["cannot all hold", "busy time of a100", "relax"],
+    ),
+    "a floor without accuracies": (
+        {"fleet.toml": FLEET},
+        ["plan", "--fleet", "fleet.toml", "--accuracy-floor", "2"],
+        ["--accuracy-floor", "0 to 1"],
+    ),
     "unknown data set": ({}, ["data", "show", "alpacca"], ["alpacca", "alpaca"]),
     "unknown study": ({}, ["reproduce", "hybrid-1999"], ["hybrid-1999", "hybrid-2024"]),
 }

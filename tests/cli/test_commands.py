@@ -144,3 +144,16 @@ def test_demo_writes_a_self_contained_report(wattshed: Run, tmp_path: Path) -> N
         assert text in page
     assert page.count("<svg") >= 5
     assert 'src="http' not in page
+
+
+def test_limits_are_kept_and_priced(wattshed: Run, wattshed_json: RunJson) -> None:
+    results = wattshed_json("plan", "--runtime-budget", "1.1x")["results"]
+    reference = next(b for b in results["baselines"] if b["name"] == results["reference"])
+    assert results["runtime_s_mean"] <= 1.1 * reference["runtime_s_mean"]
+    assert results["lower_bound_j"] <= results["energy_j"]
+    assert [p["constraint"] for p in results["prices"]] == ["runtime budget"]
+    again = wattshed_json("plan", "--lambda", repr(results["energy_weight"]))["results"]
+    assert again["energy_j"] == pytest.approx(results["energy_j"], rel=1e-6)
+    done = wattshed("plan", "--horizon", "20000")
+    assert "busy time of a100" in done.stdout
+    assert "Lower bound" in done.stdout

@@ -16,6 +16,7 @@ from wattshed.cli.shared import (
     print_json,
     print_tables,
     seed_option,
+    solving,
     write_folder,
 )
 
@@ -74,6 +75,26 @@ class Evaluation:
     " (min-max, as in the offline study) or none (joules plus seconds, as in the hybrid study).",
 )
 @click.option(
+    "--runtime-budget",
+    metavar="X",
+    help="Largest mean runtime: seconds, or a multiple of the reference such as 1.1x. Finds λ.",
+)
+@click.option("--accuracy-floor", type=float, default=None, help="Smallest accuracy, 0 to 1.")
+@click.option(
+    "--accuracy-measure",
+    default="query-mean",
+    show_default=True,
+    help="What the floor bounds: query-mean or token-weighted.",
+)
+@click.option(
+    "--horizon",
+    type=float,
+    default=None,
+    metavar="S",
+    help="Seconds in which the workload must be served: limits each deployment's busy time to"
+    " replicas x horizon x utilisation.",
+)
+@click.option(
     "--idle-power",
     multiple=True,
     metavar="NAME=W",
@@ -95,6 +116,10 @@ def plan(
     energy_weight: float,
     zeta: float | None,
     normalise: str,
+    runtime_budget: str | None,
+    accuracy_floor: float | None,
+    accuracy_measure: str,
+    horizon: float | None,
     idle_power: tuple[str, ...],
     evaluate_on: str | None,
     folder: Path | None,
@@ -112,19 +137,37 @@ def plan(
       wattshed plan                                  three 2024 systems, Alpaca
       wattshed plan --fleet fleet.toml --workload trace.csv -o plan
       wattshed plan --lambda 0.9 --json
+      wattshed plan --runtime-budget 1.5x            least energy within a mean runtime
+      wattshed plan --horizon 86400                  with the replicas that there are, in a day
       wattshed plan --idle-power a100=60
       wattshed plan --evaluate-on half               can it save before answers are known?
     """
+    from dataclasses import asdict, replace
+
     from wattshed.fleet import load_fleet
+    from wattshed.plan.capacity import Limits
     from wattshed.plan.cost import Weights
     from wattshed.plan.planner import plan_workload, with_idle_power
 
     with errors_at_the_edge():
         weights = Weights(energy_weight, zeta, normalise)
+        seconds, ratio = parse_runtime_budget(runtime_budget, energy_weight)
+        limits = Limits(horizon, seconds, ratio, accuracy_floor, accuracy_measure)
         idle = parse_idle_power(idle_power)
         fleet = load_fleet(fleet_source)
         workload, test = _workloads(workload_source, evaluate_on, seed)
-        made = plan_workload(fleet, workload, weights, idle_power_w=idle, seed=seed)
+        with solving() as on_progress:
+            made = plan_workload(
+                fleet,
+                workload,
+                weights,
+                limits=limits,
+                idle_power_w=idle,
+                seed=seed,
+                on_progress=on_progress,
+            )
+        weights = replace(weights, energy=made.energy_weight)
+        refuse_evaluation_of_prices(made, evaluate_on)
         judged = _evaluate(with_idle_power(fleet, idle), workload, test, weights)
         inputs = {
             "fleet": {"name": fleet_source, "sha256": fleet.content_hash},
@@ -132,6 +175,7 @@ def plan(
             "lambda": energy_weight,
             "zeta": zeta,
             "normalise": normalise,
+            "limits": asdict(limits),
             "idle_power_w": idle,
             "evaluate_on": {"name": evaluate_on, "sha256": test.content_hash} if test else None,
             "seed": seed,
@@ -154,6 +198,50 @@ def plan(
         print_tables([evaluation_table(judged.found, workload.name, judged.workload.name)])
     for warning in made.warnings:
         note(f"warning: {warning}")
+
+
+def parse_runtime_budget(
+    value: str | None, energy_weight: float
+) -> tuple[float | None, float | None]:
+    """Read seconds, or a multiple such as 1.1x, into (seconds, ratio).
+
+    Raises
+    ------
+    ParameterError
+    """
+    from wattshed.errors import ParameterError
+
+    if value is None:
+        return None, None
+    if energy_weight != 1.0:
+        raise ParameterError(
+            "--runtime-budget", f"--lambda is {energy_weight:g}, too", "give one of the two"
+        )
+    try:
+        number = float(value.removesuffix("x"))
+    except ValueError:
+        raise ParameterError(
+            "--runtime-budget", repr(value), "give seconds, or a multiple such as 1.1x"
+        ) from None
+    return (None, number) if value.endswith("x") else (number, None)
+
+
+def refuse_evaluation_of_prices(made: Plan, evaluate_on: str | None) -> None:
+    """Out of sample, only rules without capacities are judged.
+
+    Raises
+    ------
+    ParameterError
+    """
+    from wattshed.errors import ParameterError
+
+    other = [p.constraint for p in made.prices if p.constraint != "runtime budget"]
+    if evaluate_on and other:
+        raise ParameterError(
+            "--evaluate-on",
+            f"the plan is bound by {', '.join(other)}",
+            "evaluate a plan without capacities and accuracy floor",
+        )
 
 
 def parse_idle_power(values: tuple[str, ...]) -> dict[str, float]:

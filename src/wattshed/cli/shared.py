@@ -127,3 +127,20 @@ def progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, completed=done, total=total, name=name)
 
         yield report
+
+
+@contextmanager
+def solving() -> Iterator[Callable[[float, float], None]]:
+    """A line on stderr with the bound and the gap of a search, shown only to people."""
+    from rich.console import Console
+
+    from wattshed.units import human_energy
+
+    console = Console(stderr=True)
+    with console.status("planning") as status:
+
+        def report(bound: float, gap: float) -> None:
+            shown = f", gap {gap:.1e}" if gap < 1 else ""
+            status.update(f"planning: at least {human_energy(bound)}{shown}")
+
+        yield report

@@ -8,7 +8,7 @@ argmin over deployments of priced cost is the plan, up to the few queries that t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Limits:
         what a deployment may be busy.
     runtime_budget_s : float or None
         Largest mean runtime of a query.
+    runtime_budget_ratio : float or None
+        The same, as a multiple of the reference baseline's mean runtime.
     accuracy_floor : float or None
         Smallest accuracy in [0, 1], by `accuracy_measure`.
     accuracy_measure : {"query-mean", "token-weighted"}
@@ -44,6 +46,7 @@ class Limits:
 
     horizon_s: float | None = None
     runtime_budget_s: float | None = None
+    runtime_budget_ratio: float | None = None
     accuracy_floor: float | None = None
     accuracy_measure: str = "query-mean"
 
@@ -51,9 +54,10 @@ class Limits:
         for name, value in (
             ("--horizon", self.horizon_s),
             ("--runtime-budget", self.runtime_budget_s),
+            ("--runtime-budget", self.runtime_budget_ratio),
         ):
             if value is not None and not (value > 0 and np.isfinite(value)):
-                raise ParameterError(name, f"{value:g}", "give seconds above 0")
+                raise ParameterError(name, f"{value:g}", "give a number above 0")
         if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
             raise ParameterError(
                 "--accuracy-floor", f"{self.accuracy_floor:g} is outside [0, 1]", "give 0 to 1"
@@ -64,6 +68,13 @@ class Limits:
                 f"{self.accuracy_measure!r} is unknown",
                 f"use one of {', '.join(MEASURES)}",
             )
+
+    def against(self, reference_s: float) -> Limits:
+        """The same limits, a relative runtime budget in seconds."""
+        if self.runtime_budget_ratio is None:
+            return self
+        seconds = self.runtime_budget_ratio * reference_s
+        return replace(self, runtime_budget_s=seconds, runtime_budget_ratio=None)
 
 
 @dataclass(frozen=True)
@@ -211,6 +222,5 @@ def keeps(problem: Problem, constraints: tuple[Constraint, ...], shares: Array) 
         axis=1,
     )
     return all(
-        float((c.usage * totals).sum()) <= c.bound + 1e-9 * abs(c.bound) + 1e-9
-        for c in constraints
+        float((c.usage * totals).sum()) <= c.bound + 1e-9 * abs(c.bound) + 1e-9 for c in constraints
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
 from wattshed.plan.baselines import Baseline, all_baselines, one_hot
+from wattshed.plan.capacity import Limits, keeps
 from wattshed.plan.cost import (
     Scales,
     Weights,
@@ -19,6 +21,7 @@ from wattshed.plan.cost import (
     least_cost,
     make_scales,
 )
+from wattshed.plan.decide import decide
 from wattshed.plan.problem import Problem, build_problem
 from wattshed.plan.sensitivity import vary
 from wattshed.plan.totals import (
@@ -31,6 +34,7 @@ from wattshed.plan.totals import (
 )
 from wattshed.plan.verdict import describe
 from wattshed.records import CurvePoint, Plan, Policy, Portion
+from wattshed.transport.model import Constraint
 from wattshed.workload.table import Workload
 
 # The optimum moves where energy and runtime trade, which is far from λ = 1/2 when one
@@ -54,8 +58,10 @@ def plan_workload(
     workload: Workload,
     weights: Weights | None = None,
     *,
+    limits: Limits | None = None,
     idle_power_w: dict[str, float] | None = None,
     seed: int = 0,
+    on_progress: Callable[[float, float], None] | None = None,
 ) -> Plan:
     """Assign each query of a workload to the deployment where it costs least.
 
@@ -67,10 +73,15 @@ def plan_workload(
         From `read_workload`.
     weights : Weights, optional
         λ, ζ and the normalisation; energy alone unless told.
+    limits : Limits, optional
+        Horizon, runtime budget and accuracy floor; those of single deployments are in the
+        fleet.
     idle_power_w : dict, optional
         Idle power by deployment name, instead of the fleet's.
     seed : int
         Of the random baseline.
+    on_progress : callable, optional
+        Told (lower bound in J, relative gap) while limits are being met.
 
     Returns
     -------
@@ -78,18 +89,24 @@ def plan_workload(
 
     Raises
     ------
-    ParameterError, UnservableError
+    ParameterError, UnservableError, InfeasibleError
     """
-    weights = weights or Weights()
+    weights = asked = weights or Weights()
     fleet = with_idle_power(fleet, idle_power_w or {})
     problem = build_problem(fleet, workload)
     scales = make_scales(problem, weights)
     cost = cost_matrix(problem, weights, scales)
-    choice = least_cost(cost)
-    compared = compare(problem, one_hot(choice, cost.shape[1]), all_baselines(problem, cost, seed))
+    baselines = all_baselines(problem, cost, seed)
+    limits = (limits or Limits()).against(_reference_runtime_s(problem, baselines))
+    decision = decide(problem, weights, scales, limits, on_progress)
+    weights = decision.weights
+    cost = cost_matrix(problem, weights, scales)
+    compared = compare(problem, decision.shares, baselines)
     policies = [
-        _policy(problem, cost, compared, row) for row in range(1, len(compared.baselines) + 1)
+        _policy(problem, cost, compared, row, decision.constraints)
+        for row in range(1, len(compared.baselines) + 1)
     ]
+    sunk = compared.account.sunk_idle_j
     accuracy = _accuracy(problem, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
     plan = Plan(
@@ -108,12 +125,33 @@ def plan_workload(
         reference=compared.baselines[compared.reference - 1].name,
         assignment=_assignment(problem, compared),
         baselines=policies,
-        sensitivity=vary(problem, weights, scales, compared),
-        curve=_curve(problem, weights, scales, compared.account),
+        sensitivity=vary(
+            problem,
+            compared,
+            lambda case: decide(case, asked, scales, limits).shares,
+        ),
+        curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),
         warnings=_warnings(problem, compared.shares[0]),
         verdict="",
+        lower_bound_j=None if decision.bound_j is None else decision.bound_j + sunk,
+        gap=decision.gap,
+        prices=decision.prices,
+        converged=decision.converged,
     )
     return structs.replace(plan, verdict=describe(plan))
+
+
+def _reference_runtime_s(problem: Problem, baselines: list[Baseline]) -> float:
+    """Mean runtime of the best single deployment, the reference of savings."""
+    count = problem.queries.count
+
+    def totals(baseline: Baseline) -> tuple[bool, float, float]:
+        gross = (baseline.shares * problem.gross_energy_j).sum(axis=1) @ count
+        runtime = (baseline.shares * problem.runtime_s).sum(axis=1) @ count
+        return baseline.displaced > 0, float(gross), float(runtime)
+
+    best = min(totals(b) for b in baselines if b.family == "single")
+    return best[2] / problem.total
 
 
 def compare(problem: Problem, plan_shares: Array, baselines: list[Baseline]) -> Compared:
@@ -137,7 +175,13 @@ def _mean_cost(problem: Problem, cost: Array, shares: Array) -> float:
     return float((shares * used).sum(axis=1) @ problem.queries.count / problem.total)
 
 
-def _policy(problem: Problem, cost: Array, compared: Compared, row: int) -> Policy:
+def _policy(
+    problem: Problem,
+    cost: Array,
+    compared: Compared,
+    row: int,
+    constraints: tuple[Constraint, ...],
+) -> Policy:
     baseline, totals = compared.baselines[row - 1], compared.totals
     runtime = totals.runtime_s.sum(axis=1)
     saving, interval = saving_interval(totals, compared.account, 0, row)
@@ -154,6 +198,7 @@ def _policy(problem: Problem, cost: Array, compared: Compared, row: int) -> Poli
         cost=_mean_cost(problem, cost, compared.shares[row]),
         displaced_queries=baseline.displaced,
         shares=_shares(problem, compared.shares[row]),
+        keeps_limits=keeps(problem, constraints, compared.shares[row]) if constraints else None,
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wattshed.fit.forms import Array
-from wattshed.plan.baselines import one_hot
-from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
 from wattshed.plan.problem import Problem
 from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
 from wattshed.records import Sensitivity
@@ -21,17 +20,17 @@ IDLE_POWERS_W = (5.0, 15.0, 30.0, 60.0)
 
 
 def vary(
-    problem: Problem, weights: Weights, scales: Scales, compared: Compared
+    problem: Problem, compared: Compared, solve: Callable[[Problem], Array]
 ) -> list[Sensitivity]:
     """Solve again with each deployment's energy 10 % off, and with sunk idle power.
 
     Parameters
     ----------
     problem : Problem
-    weights, scales
-        Those of the plan.
     compared : Compared
         The plan and its baselines.
+    solve : callable
+        Finds the shares (Q, K) of a changed problem, with the plan's weights and limits.
 
     Returns
     -------
@@ -39,8 +38,7 @@ def vary(
         Savings against the same reference deployment under the same change.
     """
     cases = [*_energy_cases(problem, compared), *_idle_cases(problem, compared)]
-    k = len(problem.deployments)
-    solved = [one_hot(least_cost(cost_matrix(c, weights, scales)), k) for _, c, _ in cases]
+    solved = [solve(case) for _, case, _ in cases]
     shares = np.stack([compared.shares[compared.reference], compared.shares[0], *solved])
     totals = total(problem, shares)
     found = []

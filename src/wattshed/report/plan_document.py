@@ -5,7 +5,7 @@ from __future__ import annotations
 from wattshed.records import CurvePoint, Interval, Plan, Policy, Sensitivity
 from wattshed.report.document import Cell, Chart, Section, Series, Table
 from wattshed.report.text import DASH, format_number
-from wattshed.units import kwh
+from wattshed.units import human_energy, kwh
 
 SECONDS_PER_HOUR = 3600
 _LEFT_OUT_BEYOND = 2.0  # spans of the curve above its highest energy
@@ -30,6 +30,10 @@ def plan_sections(plan: Plan) -> list[Section]:
             tables=[baselines_table(plan)],
         ),
     ]
+    if plan.prices:
+        sections.append(
+            Section("What the limits cost", [_limits_text(plan)], tables=[prices_table(plan)])
+        )
     if plan.sensitivity:
         sections.append(
             Section(
@@ -56,6 +60,8 @@ def plan_sections(plan: Plan) -> list[Section]:
 def plan_summary_tables(plan: Plan) -> list[Table]:
     """The short view for a terminal: assignment, baselines, sensitivity."""
     tables = [assignment_table(plan), _short_baselines(plan)]
+    if plan.prices:
+        tables.append(prices_table(plan))
     return [*tables, _short_sensitivity(plan)] if plan.sensitivity else tables
 
 
@@ -87,6 +93,32 @@ def assignment_table(plan: Plan) -> Table:
         ["deployment", "queries", "share (%)", "energy (kWh)", "busy time (h)"],
         rows,
         note=note,
+    )
+
+
+def prices_table(plan: Plan) -> Table:
+    """What one more unit of each limit would save."""
+    rows: list[list[Cell]] = [
+        [p.constraint, yes_no(p.binding), p.price_j, f"J per {p.unit}" if p.unit else "J"]
+        for p in plan.prices
+    ]
+    bound = "none" if plan.lower_bound_j is None else human_energy(plan.lower_bound_j)
+    return Table(
+        slug="prices",
+        title="Limits and what one more unit of each would save",
+        columns=["limit", "binds", "price", "unit"],
+        rows=rows,
+        note=f"Lower bound {bound}, gap {plan.gap:.1e}"
+        + ("." if plan.converged else "; interrupted: not proven."),
+    )
+
+
+def _limits_text(plan: Plan) -> str:
+    proven = "proven" if plan.converged else "not proven: the search was interrupted"
+    return (
+        "No assignment that keeps the limits is better than the bound by more than the gap of"
+        f" {plan.gap:.1e} ({proven}). A price is what one more unit of a limit would save."
+        " Simpler rules need not keep the limits; the JSON says which do."
     )
 
 

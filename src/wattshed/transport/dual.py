@@ -22,6 +22,10 @@ FIRST_BAND = 0.05
 FIRST_TRUST = 0.5
 """Quantile of the leads: a change of prices that long makes about half of the queries move."""
 FEW_TIES = 400
+ENOUGH_TIES = 25
+SETTLED = 2e-3
+"""Relative imbalance of loads that the linear program over near ties can even out."""
+NO_GAIN = 1e-12
 BACKTRACKS = 5
 
 
@@ -103,8 +107,12 @@ def climb(
     band, trust = (float(x) + 1e-300 for x in np.quantile(leads, [FIRST_BAND, FIRST_TRUST]))
     now = evaluate(model, price, band)
     for _ in range(rounds):
+        if now.ties < ENOUGH_TIES and now.ties < model.shape[0]:
+            band *= 8  # too few to tell how loads respond to prices
+            now = evaluate(model, now.price, band)
+            continue
         step, length = _trusted_step(model, now, ceiling, trust)
-        if length == 0:
+        if length == 0 or abs(step @ now.excess) < NO_GAIN * abs(now.bound):
             break
         better = _backtrack(model, now, step, ceiling, (band, length))
         if better is None:
@@ -116,9 +124,16 @@ def climb(
         trust = 3 * taken if taken < length else 4 * trust
         if on_bound:
             on_bound(now.bound)
-        if now.ties < min(FEW_TIES, model.shape[0] // 200) and taken < 1e3 * band:
+        few = min(FEW_TIES, model.shape[0] // 200)
+        if now.ties < few and _largest_excess(now) < SETTLED:
             break
     return now
+
+
+def _largest_excess(now: Pricing) -> float:
+    """By how much a load differs from where its price wants it, relative to its bound."""
+    unbalanced = np.where(now.price > 0, np.abs(now.excess), now.excess)
+    return float(unbalanced.max(initial=0.0))
 
 
 def _trusted_step(model: Model, now: Pricing, ceiling: Array, trust: float) -> tuple[Array, float]:

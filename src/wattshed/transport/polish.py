@@ -163,7 +163,7 @@ def solve_fractional(part: Restricted, price: Array, ceiling: Array) -> Fraction
 def _linear_program(objective: Array, below: LinearConstraint, one: csr_matrix) -> Any:
     """Minimise over x >= 0 with `below` and rows of `one` summing to 1; tight, else as it can."""
     tight = {"primal_feasibility_tolerance": TIGHT, "dual_feasibility_tolerance": TIGHT}
-    found = None
+    reason = ""
     for method, tolerances in (("highs-ds", tight), ("highs-ds", {}), ("highs-ipm", {})):
         found = linprog(
             objective,
@@ -177,7 +177,8 @@ def _linear_program(objective: Array, below: LinearConstraint, one: csr_matrix) 
         )
         if found.x is not None:
             return found
-    message = f"the linear program over {one.shape[0]} queries was not solved: {found.message}"
+        reason = found.message
+    message = f"the linear program over {one.shape[0]} queries was not solved: {reason}"
     raise WattshedError(message)
 
 

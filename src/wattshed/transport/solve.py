@@ -177,7 +177,7 @@ def _find_prices(search: _Search, rng: np.random.Generator) -> None:
     if queries > LARGE:
         middle = model.sample(rng.choice(queries, MIDDLE_SAMPLE, replace=False))
         price = climb(middle, price, search.ceiling, 12).price
-    search.pricing = climb(model, price, search.ceiling, 20, search.saw)
+    search.pricing = climb(model, price, search.ceiling, 30, search.saw)
 
 
 def _close_gap(search: _Search) -> None:

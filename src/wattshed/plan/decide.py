@@ -1,0 +1,110 @@
+"""Decide where each query goes: freely, within a runtime budget, or within any limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wattshed.fit.forms import Array
+from wattshed.plan.baselines import one_hot
+from wattshed.plan.capacity import Limits, constraints_of, solve_constrained
+from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
+from wattshed.plan.front import energy_at, next_prices, point_within_runtime
+from wattshed.plan.pareto import runtime_front, runtime_weights
+from wattshed.plan.problem import Problem
+from wattshed.records import Price
+from wattshed.transport.model import Constraint
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An assignment and its proof.
+
+    Attributes
+    ----------
+    shares : array (Q, K)
+    weights : Weights
+        Those asked for; with a runtime budget alone, λ is the weight that gives this plan.
+    bound_j : float or None
+        Lower bound of the energy that is minimised; None if cost is not energy alone.
+    gap : float
+    prices : list of Price
+    constraints : tuple of Constraint
+    converged : bool
+    """
+
+    shares: Array
+    weights: Weights
+    bound_j: float | None
+    gap: float
+    prices: list[Price]
+    constraints: tuple[Constraint, ...]
+    converged: bool
+
+
+def decide(
+    problem: Problem,
+    weights: Weights,
+    scales: Scales,
+    limits: Limits,
+    on_progress: Callable[[float, float], None] | None = None,
+) -> Decision:
+    """Find the cheapest assignment within the limits.
+
+    Raises
+    ------
+    InfeasibleError
+        If the limits conflict.
+    ParameterError
+        If a runtime budget alone is out of reach.
+    """
+    constraints = constraints_of(problem, limits)
+    if not constraints:
+        return _free(problem, weights, scales)
+    if len(constraints) == 1 and limits.runtime_budget_s is not None and energy_alone(weights):
+        return _within_budget(problem, weights, scales, limits.runtime_budget_s, constraints)
+    cost_j = cost_matrix(problem, weights, scales) * scales.energy_j
+    found = solve_constrained(problem, cost_j, constraints, on_progress)
+    bound = found.bound if energy_alone(weights) else None
+    return Decision(
+        found.shares, weights, bound, found.gap, found.prices, constraints, found.converged
+    )
+
+
+def energy_alone(weights: Weights) -> bool:
+    """Whether cost is energy and nothing else."""
+    return weights.energy == 1.0 and weights.accuracy is None
+
+
+def _free(problem: Problem, weights: Weights, scales: Scales) -> Decision:
+    choice = least_cost(cost_matrix(problem, weights, scales))
+    shares = one_hot(choice, len(problem.deployments))
+    bound = _energy(problem, shares) if energy_alone(weights) else None
+    return Decision(shares, weights, bound, 0.0, [], (), True)
+
+
+def _within_budget(
+    problem: Problem,
+    weights: Weights,
+    scales: Scales,
+    budget_s: float,
+    constraints: tuple[Constraint, ...],
+) -> Decision:
+    """The cheapest supported point within the budget: its λ gives the same plan again."""
+    front = runtime_front(problem, 0.0)
+    index = point_within_runtime(front, budget_s)
+    found = replace(weights, energy=float(runtime_weights(problem, front, scales)[index]))
+    price = float(next_prices(front)[index])
+    decided = _free(problem, found, scales)
+    energy = _energy(problem, decided.shares)
+    bound = min(float(energy_at(front, np.array([budget_s]))[0]), energy)
+    prices = [Price("runtime budget", "s", price, price > 0)]
+    return Decision(
+        decided.shares, found, bound, (energy - bound) / abs(energy), prices, constraints, True
+    )
+
+
+def _energy(problem: Problem, shares: Array) -> float:
+    return float(((shares * problem.energy_j).sum(axis=1)) @ problem.queries.count)

@@ -1,0 +1,140 @@
+"""Plans under limits: they are kept, priced, proven, and found again by their weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from wattshed import InfeasibleError, load_fleet, plan_workload, read_workload
+from wattshed.errors import ParameterError
+from wattshed.fleet import Fleet
+from wattshed.plan.capacity import Limits
+from wattshed.plan.cost import Weights
+from wattshed.records import Plan
+
+HYBRID = ("hybrid-2024", "alpaca")
+
+
+def hybrid(limits: Limits | None = None, fleet: Fleet | None = None) -> Plan:
+    return plan_workload(fleet or load_fleet(HYBRID[0]), read_workload(HYBRID[1]), limits=limits)
+
+
+def with_settings(fleet: Fleet, name: str, **settings: float) -> Fleet:
+    changed = [structs.replace(d, **settings) if d.name == name else d for d in fleet.deployments]
+    return structs.replace(fleet, deployments=changed)
+
+
+def portion(plan: Plan, name: str) -> float:
+    return next(a.share for a in plan.assignment if a.deployment == name)
+
+
+@pytest.mark.parametrize("ratio", [1.05, 1.1, 2.0])
+def test_a_runtime_budget_binds_and_its_weight_gives_the_same_plan(ratio: float) -> None:
+    plan = hybrid(Limits(runtime_budget_ratio=ratio))
+    reference = next(b for b in plan.baselines if b.name == plan.reference)
+    assert plan.runtime_s_mean <= ratio * reference.runtime_s_mean
+    assert plan.runtime_s_mean >= 0.999 * ratio * reference.runtime_s_mean
+    assert plan.lower_bound_j is not None
+    assert plan.lower_bound_j <= plan.energy_j <= plan.lower_bound_j * (1 + 1e-3)
+    (price,) = plan.prices
+    assert price.binding
+    again = plan_workload(
+        load_fleet(HYBRID[0]), read_workload(HYBRID[1]), Weights(plan.energy_weight)
+    )
+    assert again.energy_j == pytest.approx(plan.energy_j, rel=1e-6)
+    assert again.runtime_s_mean == pytest.approx(plan.runtime_s_mean, rel=1e-6)
+
+
+def test_a_wide_budget_changes_nothing() -> None:
+    free, wide = hybrid(), hybrid(Limits(runtime_budget_ratio=50.0))
+    assert wide.energy_j == pytest.approx(free.energy_j, rel=1e-12)
+    assert not wide.prices[0].binding
+
+
+def test_a_budget_below_the_fastest_plan_is_refused() -> None:
+    with pytest.raises(ParameterError, match="out of reach"):
+        hybrid(Limits(runtime_budget_ratio=0.5))
+
+
+def test_a_largest_share_is_kept_and_has_a_price() -> None:
+    fleet = with_settings(load_fleet("hybrid-2024"), "m1-pro", max_share=0.25)
+    plan, free = hybrid(fleet=fleet), hybrid()
+    assert portion(plan, "m1-pro") <= 0.25 + 1e-9
+    assert portion(plan, "m1-pro") > 0.249
+    assert plan.energy_j > free.energy_j
+    assert plan.gap < 1e-6
+    (price,) = plan.prices
+    assert price.constraint == "largest share of m1-pro"
+    assert price.binding
+    keeping = {b.name: b.keeps_limits for b in plan.baselines}
+    assert keeping["all a100"] is True
+    assert keeping["all m1-pro"] is False
+
+
+def test_a_smallest_share_is_kept() -> None:
+    fleet = with_settings(load_fleet("hybrid-2024"), "v100", min_share=0.05)
+    plan = hybrid(fleet=fleet)
+    assert portion(plan, "v100") >= 0.05 - 1e-9
+    assert portion(plan, "v100") < 0.051
+
+
+def test_query_and_token_caps_are_kept(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = load_fleet("hybrid-2024")
+    plan = hybrid(fleet=with_settings(fleet, "m1-pro", max_queries=1000))
+    assert next(a.queries for a in plan.assignment if a.deployment == "m1-pro") == 1000
+    plan = hybrid(fleet=with_settings(fleet, "m1-pro", max_tokens=100_000))
+    assert plan.prices[0].constraint == "token cap of m1-pro"
+    assert plan.prices[0].binding
+
+
+def test_a_horizon_limits_busy_time_by_replicas_and_utilisation() -> None:
+    fleet = with_settings(load_fleet("hybrid-2024"), "m1-pro", utilisation=0.5)
+    plan = hybrid(Limits(horizon_s=20_000), fleet)
+    busy = {a.deployment: a.busy_s for a in plan.assignment}
+    for deployment in fleet.deployments:
+        limit = deployment.replicas * 20_000 * deployment.utilisation
+        assert busy[deployment.name] <= limit * (1 + 1e-9)
+    assert any(p.binding for p in plan.prices)
+    assert plan.lower_bound_j is not None
+    assert plan.energy_j <= plan.lower_bound_j * (1 + 1e-5)
+
+
+def test_too_short_a_horizon_names_what_is_missing() -> None:
+    with pytest.raises(InfeasibleError, match="busy time of a100 by"):
+        hybrid(Limits(horizon_s=2_000))
+
+
+def test_least_energy_at_the_accuracy_of_round_robin() -> None:
+    """216.6 kWh at 57.05 % by tokens, where the study's round robin needs 396.9 kWh."""
+    workload = read_workload("alpaca-gpt4-reconstructed")
+    limits = Limits(accuracy_floor=0.5705, accuracy_measure="token-weighted")
+    plan = plan_workload(load_fleet("offline-2024"), workload, limits=limits)
+    assert plan.energy_j / 3.6e6 == pytest.approx(216.6, rel=0.01)
+    assert plan.accuracy_token_weighted == pytest.approx(0.5705, abs=1e-6)
+    dealt = next(b for b in plan.baselines if b.family == "round-robin")
+    assert dealt.energy_j / 3.6e6 == pytest.approx(396.9, rel=0.01)
+    assert plan.gap < 1e-5
+
+
+def test_query_mean_accuracy_is_another_measure() -> None:
+    workload = read_workload("alpaca-gpt4-reconstructed")
+    limits = Limits(accuracy_floor=0.5705, accuracy_measure="query-mean")
+    plan = plan_workload(load_fleet("offline-2024"), workload, limits=limits)
+    assert plan.accuracy_query_mean is not None
+    assert plan.accuracy_query_mean >= 0.5705 - 1e-9
+    assert plan.energy_j / 3.6e6 == pytest.approx(123.7, rel=0.01)
+
+
+def test_limits_out_of_range_are_refused() -> None:
+    for arguments in (
+        {"horizon_s": 0.0},
+        {"horizon_s": np.nan},
+        {"accuracy_floor": 1.2},
+        {"accuracy_measure": "rouge"},
+        {"runtime_budget_s": -1.0},
+    ):
+        with pytest.raises(ParameterError):
+            Limits(**arguments)
