@@ -26,7 +26,7 @@ demo: $(STAMPS)/core ## install the package and run `wattshed demo`
 
 test: $(STAMPS)/test ## run the fast tests on the built wheel, with branch coverage
 	@$(BIN)/python -I -c 'import sys, wattshed; at = wattshed.__file__; sys.exit(None if "site-packages" in at else f"tests must run on the built wheel, not on {at}")'
-	$(BIN)/pytest -n $(WORKERS) --cov=wattshed --cov-branch --cov-report=term
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov=wattshed --cov-branch --cov-report=term
 
 check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, documents
 	$(BIN)/ruff format --check

@@ -64,6 +64,7 @@ def test_each_half_is_a_source_that_tells_the_split(wattshed_json: RunJson) -> N
         assert "seed 4" in note
 
 
+@pytest.mark.slow
 def test_a_plan_for_conversations_is_judged_on_code(wattshed_json: RunJson) -> None:
     plain = ("plan", "--workload", "azure-conv-2023")
     found = wattshed_json(*plain, "--evaluate-on", "azure-code-2023")
@@ -102,6 +103,7 @@ def test_people_get_a_table_and_a_section_of_the_report(wattshed: Run, tmp_path:
     assert len(written["out_of_sample"]) == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_halves(wattshed: Run) -> None:
     first, again, other = (
         wattshed("plan", "--evaluate-on", "half", "--seed", seed, "--json").stdout for seed in "112"

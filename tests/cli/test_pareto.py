@@ -48,6 +48,7 @@ def test_its_ends_are_what_plan_finds(wattshed_json: RunJson) -> None:
         assert point["runtime_s_mean"] == pytest.approx(plan["runtime_s_mean"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_accuracy_is_traded_where_models_differ(
     wattshed: Run, wattshed_json: RunJson, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_built_in_profiles_are_what_a_fit_gives(built_in: dict[str, Profile]
         )
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say(tmp_path: Path) -> None:
     """Coverage of the bootstrap interval on data whose truth is known."""
     truth = {"n": 4.0, "s1": 0.03, "s2": 0.0}

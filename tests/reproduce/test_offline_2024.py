@@ -176,6 +176,7 @@ def test_document_ends_with_the_verdicts(study: Study) -> None:
     assert len(set(slugs)) == len(slugs)
 
 
+@pytest.mark.slow
 def test_another_seed_changes_the_sample_only(results: dict[str, Any]) -> None:
     other = STUDIES["offline-2024"](seed=1).results
     changed = {key for key in results if other[key] != results[key]}
