@@ -24,3 +24,13 @@ def test_import_and_help_pull_in_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plan_without_limits_does_not_load_the_compiler() -> None:
+    code = (
+        "import sys, wattshed as ws\n"
+        "ws.plan_workload(ws.load_fleet('hybrid-2024'), ws.read_workload('alpaca'))\n"
+        "sys.exit('imported numba' if 'numba' in sys.modules else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.transport.kernel import price_out
 from wattshed.transport.model import Array, Model
 
 FIRST_BAND = 0.05
@@ -56,6 +55,8 @@ class Pricing:
 
 def evaluate(model: Model, price: Array, band: float = 0.0) -> Pricing:
     """Price out all queries."""
+    from wattshed.transport.kernel import price_out  # numba: only where it is needed
+
     choice = np.empty(model.shape[0], np.int32)
     margin = np.empty(model.shape[0])
     value, totals, curvature, ties = price_out(
