@@ -9,12 +9,14 @@ import click
 
 from wattshed.cli.shared import (
     errors_at_the_edge,
+    fleet_option,
     folder_option,
     json_option,
     note,
     print_json,
     print_tables,
     seed_option,
+    workload_option,
     write_folder,
 )
 
@@ -25,22 +27,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--fleet",
-    "fleet_source",
-    default="hybrid-2024",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="fleet.toml, or a built-in fleet.",
-)
-@click.option(
-    "--workload",
-    "workload_source",
-    default="alpaca",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="CSV, Parquet or JSONL, an Azure or Mooncake trace, or a built-in workload.",
-)
+@fleet_option
+@workload_option
 @click.option(
     "--accuracy-measure",
     default="query-mean",

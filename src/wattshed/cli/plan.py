@@ -10,6 +10,7 @@ import click
 
 from wattshed.cli.shared import (
     errors_at_the_edge,
+    fleet_option,
     folder_option,
     json_option,
     note,
@@ -17,6 +18,7 @@ from wattshed.cli.shared import (
     print_tables,
     seed_option,
     solving,
+    workload_option,
     write_folder,
 )
 
@@ -36,22 +38,8 @@ class Evaluation:
 
 
 @click.command()
-@click.option(
-    "--fleet",
-    "fleet_source",
-    default="hybrid-2024",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="fleet.toml, or a built-in fleet.",
-)
-@click.option(
-    "--workload",
-    "workload_source",
-    default="alpaca",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="CSV, Parquet or JSONL, an Azure or Mooncake trace, or a built-in workload.",
-)
+@fleet_option
+@workload_option
 @click.option(
     "--lambda",
     "energy_weight",

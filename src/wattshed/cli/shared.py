@@ -31,6 +31,23 @@ seed_option = click.option(
     help="Seed of everything that chance plays a part in.",
 )
 
+fleet_option = click.option(
+    "--fleet",
+    "fleet_source",
+    default="hybrid-2024",
+    show_default=True,
+    metavar="FILE|NAME",
+    help="fleet.toml, or a built-in fleet.",
+)
+workload_option = click.option(
+    "--workload",
+    "workload_source",
+    default="alpaca",
+    show_default=True,
+    metavar="FILE|NAME",
+    help="CSV, Parquet or JSONL, an Azure or Mooncake trace, or a built-in workload.",
+)
+
 
 def folder_option(default: str | None = None) -> Callable[[F], F]:
     """``-o DIR``: where reports go."""
