@@ -1,0 +1,65 @@
+"""Frozen records that every room shares.
+
+They are plain values: no behaviour beyond their own meaning, SI units in every name,
+and msgspec turns them into JSON and back with the path of whatever is wrong.
+"""
+
+from wattshed.records.common import (
+    Boundary,
+    Interval,
+    Kind,
+    Provenance,
+)
+from wattshed.records.front import (
+    AccuracyPoint,
+    Budget,
+    FrontPoint,
+    Gap,
+    Knees,
+    Pareto,
+    RulePoint,
+)
+from wattshed.records.plan import (
+    CurvePoint,
+    OutOfSample,
+    Plan,
+    Policy,
+    Portion,
+    Price,
+    Sensitivity,
+)
+from wattshed.records.profile import (
+    Domain,
+    FormScore,
+    Profile,
+    ProfileFile,
+    QueryModel,
+    Rule,
+)
+
+__all__ = [
+    "AccuracyPoint",
+    "Boundary",
+    "Budget",
+    "CurvePoint",
+    "Domain",
+    "FormScore",
+    "FrontPoint",
+    "Gap",
+    "Interval",
+    "Kind",
+    "Knees",
+    "OutOfSample",
+    "Pareto",
+    "Plan",
+    "Policy",
+    "Portion",
+    "Price",
+    "Profile",
+    "ProfileFile",
+    "Provenance",
+    "QueryModel",
+    "Rule",
+    "RulePoint",
+    "Sensitivity",
+]

@@ -1,0 +1,208 @@
+"""What a plan finds: the assignment and everything it is compared to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wattshed.records.common import Interval
+
+
+class Portion(msgspec.Struct, frozen=True):
+    """What one deployment gets in a plan."""
+
+    deployment: str
+    queries: int
+    share: float
+    energy_j: float
+    busy_s: float
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What one more unit of a constraint's bound would save.
+
+    Attributes
+    ----------
+    constraint : str
+        E.g. ``busy time of a100``.
+    unit : str
+        Of the bound; empty for accuracy, whose unit is one query's (or token's) worth.
+    price_j : float
+        In joules per unit where energy alone is minimised, else in the plan's cost times
+        its energy scale.
+    binding : bool
+    """
+
+    constraint: str
+    unit: str
+    price_j: float
+    binding: bool
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """One way to assign a workload, and what it costs.
+
+    Attributes
+    ----------
+    name : str
+        For people and scripts, e.g. ``T_in=32 (m1, else a100)``.
+    family : str
+        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``
+        or ``product``.
+    energy_j : float
+        Gross energy of the workload, idle power that stays on included.
+    runtime_s_total, runtime_s_mean : float
+        Service time without queueing.
+    runtime_ratio : float
+        Mean runtime against the reference baseline.
+    saving_pct : float
+        Energy that the plan saves against this policy, in percent of this policy.
+    saving : Interval or None
+        Interval of `saving_pct`; None where a profile carries no draws.
+    significant : bool or None
+        Whether the interval of the saving excludes zero; None without an interval.
+    cost : float
+        Mean cost per query in the plan's normalised unit.
+    displaced_queries : int
+        Queries that the rule sent where they may not go and that went to the cheapest
+        eligible deployment instead.
+    keeps_limits : bool or None
+        Whether it keeps the limits that the plan keeps; None if there are none.
+    """
+
+    name: str
+    family: str
+    energy_j: float
+    runtime_s_total: float
+    runtime_s_mean: float
+    runtime_ratio: float
+    saving_pct: float
+    saving: Interval | None
+    significant: bool | None
+    cost: float
+    displaced_queries: int = 0
+    shares: dict[str, float] = {}
+    keeps_limits: bool | None = None
+
+
+class Sensitivity(msgspec.Struct, frozen=True):
+    """The plan solved again with one figure changed.
+
+    Attributes
+    ----------
+    change : str
+        What was changed, e.g. ``m1 energy +10 %``.
+    saving_pct : float
+        Saving of the new optimum against the reference baseline.
+    fixed_plan_saving_pct : float
+        Saving of the unchanged plan under the changed figure: negative when the plan
+        would have been a mistake.
+    significant : bool or None
+        Whether the new optimum's interval excludes zero.
+    """
+
+    change: str
+    saving_pct: float
+    saving: Interval | None
+    fixed_plan_saving_pct: float
+    significant: bool | None
+    shares: dict[str, float]
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """Energy and runtime of the exact optimum at one weight."""
+
+    energy_weight: float
+    energy_j: float
+    runtime_s_mean: float
+    accuracy_token_weighted: float | None
+    shares: dict[str, float]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An assignment of a workload to deployments, with everything it is compared to.
+
+    Attributes
+    ----------
+    energy_j : float
+        Gross energy of the queries, and the idle power that stays on while they wait.
+    sunk_idle_j : float
+        Idle energy over the horizon, counted once and the same for every policy. The
+        horizon is the time that the reference's replicas need for the workload.
+    reference : str
+        The baseline that savings are quoted against: the best single deployment.
+    lower_bound_j : float or None
+        No assignment within the limits needs less energy; None where something else than
+        energy is minimised.
+    gap : float
+        Relative distance of what is minimised to its bound.
+    prices : list of Price
+        One for each limit; empty without limits.
+    converged : bool
+        Whether the bound is proven; False after an interrupt.
+    verdict : str
+        What to do and how sure that is, in plain words.
+    """
+
+    energy_j: float
+    sunk_idle_j: float
+    runtime_s_total: float
+    runtime_s_mean: float
+    cost: float
+    queries: int
+    energy_weight: float
+    accuracy_weight: float | None
+    normalisation: str
+    scales: dict[str, float]
+    accuracy_query_mean: float | None
+    accuracy_token_weighted: float | None
+    reference: str
+    assignment: list[Portion]
+    baselines: list[Policy]
+    sensitivity: list[Sensitivity]
+    curve: list[CurvePoint]
+    warnings: list[str]
+    verdict: str
+    lower_bound_j: float | None = None
+    gap: float = 0.0
+    prices: list[Price] = []
+    converged: bool = True
+
+
+class OutOfSample(msgspec.Struct, frozen=True):
+    """What a rule costs on queries it was not made on.
+
+    Attributes
+    ----------
+    predictor : str
+        Where output lengths came from: ``known``, or a name in
+        `wattshed.workload.lengths.PREDICTORS`.
+    energy_j : float
+        Gross energy of the test queries, idle power that stays on included.
+    runtime_s_mean : float
+        Service time without queueing.
+    reference : str
+        The single deployment that is best on the training queries.
+    saving_pct : float
+        Energy saved against the reference serving all test queries, in percent of it.
+    saving : Interval or None
+        Interval of `saving_pct`, both under the same draws; None without draws.
+    regret_pct : float or None
+        Cost above the least that the test queries can cost with the rule's scales and prices,
+        in percent of it; None where accuracy makes that cost zero or negative.
+    displaced_queries : int
+        Queries that turned out longer than their deployment admits, or seemed too long for
+        every one, and were served by the cheapest eligible; a first attempt is not charged.
+    shares : dict
+        Part of the queries by deployment.
+    """
+
+    predictor: str
+    energy_j: float
+    runtime_s_mean: float
+    reference: str
+    saving_pct: float
+    saving: Interval | None
+    significant: bool | None
+    regret_pct: float | None
+    displaced_queries: int
+    shares: dict[str, float]
