@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,55 @@ def test_too_few_cells_are_refused_with_the_number(tmp_path: Path) -> None:
     made_up_runs(np.random.default_rng(0), 0.1).head(3).write_csv(path)
     with pytest.raises(InputError, match=r"3 distinct .* cells remain"):
         fit_profiles(read_runs(path))
+
+
+def test_regression_statistics_are_those_of_the_form_on_the_cells(tmp_path: Path) -> None:
+    import statsmodels.api as sm
+
+    path = tmp_path / "runs.csv"
+    made_up_runs(np.random.default_rng(0), noise=0.2).write_csv(path)
+    runs = read_runs(path)
+    energy = fit_profiles(runs, Options(draws=0))[0].energy
+    cells = make_cells(runs.table, "accelerator")
+    columns = np.stack([cells.m, cells.n, cells.m * cells.n], axis=1)
+    for name, design in (
+        ("without_intercept", columns),
+        ("with_intercept", sm.add_constant(columns)),
+    ):
+        ours, theirs = energy.regression[name], sm.OLS(cells.energy_j, design).fit()
+        np.testing.assert_allclose(list(ours.coefficients.values()), theirs.params, rtol=1e-9)
+        quoted = ours.r2_uncentred if name == "without_intercept" else ours.r2_centred
+        np.testing.assert_allclose([quoted, ours.f], [theirs.rsquared, theirs.fvalue], rtol=1e-9)
+        ends = [(i.low, i.high) for i in ours.intervals.values()]
+        np.testing.assert_allclose(ends, theirs.conf_int(), rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_every_built_in_profile_is_what_the_script_makes(built_in: dict[str, Profile]) -> None:
+    """tools/build_profiles.py, run again: fits and printed models."""
+    script = Path(__file__).parent.parent.parent / "tools/build_profiles.py"
+    spec = importlib.util.spec_from_file_location("build_profiles", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    fresh = {p.name: p for p in module.built_in_profiles()}
+    assert fresh.keys() == built_in.keys()
+    m, n = np.array([8.0, 200, 1500, 40]), np.array([300.0, 20, 1000, 8])
+    for name, profile in fresh.items():
+        shipped = built_in[name]
+        assert (profile.energy.form, profile.runtime.form) == (
+            shipped.energy.form,
+            shipped.runtime.form,
+        )
+        assert (profile.accuracy, profile.rules, profile.domain) == (
+            shipped.accuracy,
+            shipped.rules,
+            shipped.domain,
+        )
+        for quantity in ("energy_j", "runtime_s"):
+            np.testing.assert_allclose(
+                getattr(predict(profile, m, n), quantity),
+                getattr(predict(shipped, m, n), quantity),
+                rtol=1e-4,
+            )

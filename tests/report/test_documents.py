@@ -6,13 +6,8 @@ from wattshed.records import CurvePoint, Provenance
 from wattshed.report.document import Document
 from wattshed.report.fit_document import fit_sections, fit_summary_table
 from wattshed.report.folder import write_report
-from wattshed.report.plan_document import (
-    baselines_table,
-    curve_chart,
-    plan_sections,
-    plan_summary_tables,
-    sensitivity_chart,
-)
+from wattshed.report.plan_charts import curve_chart, sensitivity_chart
+from wattshed.report.plan_document import baselines_table, plan_sections, plan_summary_tables
 from wattshed.report.sources import unique_sources
 from wattshed.report.text import format_rows
 

@@ -37,7 +37,7 @@ def demo(*, folder: Path, seed: int, as_json: bool) -> None:
     from wattshed.cli.fit import profile_results
     from wattshed.cli.plan import plan_results
     from wattshed.demo import run_demo
-    from wattshed.report.fit_document import fit_summary_table
+    from wattshed.report.fit_document import fit_summary_tables
     from wattshed.report.plan_document import plan_summary_tables
 
     with errors_at_the_edge():
@@ -51,7 +51,7 @@ def demo(*, folder: Path, seed: int, as_json: bool) -> None:
         }
         print_json("demo", {"seed": seed}, results, found.document.sources)
         return
-    print_tables([fit_summary_table(found.profiles), *plan_summary_tables(found.plan)])
+    print_tables([*fit_summary_tables(found.profiles), *plan_summary_tables(found.plan)])
     click.echo(found.plan.verdict)
     for warning in found.plan.warnings:
         note(f"warning: {warning}")

@@ -133,9 +133,11 @@ def fit(
         results = {"profiles": [profile_results(p) for p in profiles]}
         print_json("fit", inputs, results, measured.provenance)
         return
-    from wattshed.report.fit_document import fit_summary_table
+    from wattshed.report.fit_document import fit_summary_tables, fit_warnings
 
-    print_tables([fit_summary_table(profiles)])
+    print_tables(fit_summary_tables(profiles))
+    for warning in fit_warnings(profiles):
+        note(f"warning: {warning}")
 
 
 def profile_results(profile: Profile) -> dict[str, Any]:
@@ -161,5 +163,6 @@ def _model(profile: Profile, model: QueryModel) -> dict[str, Any]:
         "skipped": model.skipped,
         "coefficients": model.coefficients,
         "intervals": model.intervals,
+        "regression": model.regression,
         "domain": profile.domain,
     }

@@ -10,11 +10,12 @@ import polars as pl
 
 from wattshed.errors import ParameterError, TableError
 from wattshed.fit.cells import Cells, choose_boundary, make_cells
-from wattshed.fit.forms import FORMS, Array, Form
+from wattshed.fit.forms import BILINEAR_INTERCEPT, FORMS, Array, Form
+from wattshed.fit.ols import ols
 from wattshed.fit.rules import DROPPED, drop_flagged, pick_experiment, subtract_pause
-from wattshed.fit.score import bootstrap, bootstrap_weights, score_form
+from wattshed.fit.score import bootstrap, bootstrap_weights, count_negative, score_form
 from wattshed.fit.solvers import solve
-from wattshed.records import FormScore, Interval, Profile, QueryModel
+from wattshed.records import FormScore, Interval, Profile, QueryModel, Regression
 from wattshed.runs import SETTINGS, Runs
 
 DRAWS = 200
@@ -192,7 +193,32 @@ def _fit_quantity(
         draws=[[float(f"{x:.6g}") for x in row] for row in draws],
         forms=scores,
         skipped=skipped,
+        regression=_regressions(cells, y),
     )
+
+
+def _regressions(cells: Cells, y: Array) -> dict[str, Regression]:
+    """The studies' form by ordinary least squares, without and with a constant."""
+    found = {}
+    for name, form in (
+        ("without_intercept", FORMS["bilinear"]),
+        ("with_intercept", BILINEAR_INTERCEPT),
+    ):
+        assert form.design is not None
+        if len(cells) <= len(form.parameters) + 1:
+            continue
+        fitted = ols(form.design(cells.m, cells.n), y, intercept=name == "with_intercept")
+        ends = zip(form.parameters, fitted.low.tolist(), fitted.high.tolist(), strict=True)
+        found[name] = Regression(
+            dict(zip(form.parameters, fitted.coefficients.tolist(), strict=True)),
+            {parameter: Interval(low, high, "Student t") for parameter, low, high in ends},
+            fitted.r2_centred,
+            fitted.r2_uncentred,
+            fitted.f,
+            fitted.p,
+            count_negative(form, fitted.coefficients, cells.m, cells.n),
+        )
+    return found
 
 
 def _score_all(

@@ -34,6 +34,7 @@ from wattshed.records.profile import (
     Profile,
     ProfileFile,
     QueryModel,
+    Regression,
     Rule,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "ProfileFile",
     "Provenance",
     "QueryModel",
+    "Regression",
     "Rule",
     "RulePoint",
     "Sensitivity",

@@ -44,6 +44,33 @@ class FormScore(msgspec.Struct, frozen=True):
     r2: float
 
 
+class Regression(msgspec.Struct, frozen=True):
+    """Ordinary least squares of the studies' bilinear form, with its statistics.
+
+    Attributes
+    ----------
+    coefficients : dict
+        By parameter name; ``1`` is the constant.
+    intervals : dict
+        Student-t, 95 %.
+    r2_centred, r2_uncentred : float
+        About the mean and about zero: only the one that fits the kind of fit may be quoted
+        (uncentred without a constant), and the two cannot be compared.
+    f, p : float
+        F statistic of all slopes and its p-value.
+    negative_predictions : int
+        Over the log-spaced grid of the domain.
+    """
+
+    coefficients: dict[str, float]
+    intervals: dict[str, Interval]
+    r2_centred: float
+    r2_uncentred: float
+    f: float
+    p: float
+    negative_predictions: int
+
+
 class QueryModel(msgspec.Struct, frozen=True):
     """A fitted e(m, n) in joules or r(m, n) in seconds.
 
@@ -62,6 +89,9 @@ class QueryModel(msgspec.Struct, frozen=True):
         Score of every form that was tried, the selected one included.
     skipped : dict
         Form name to the reason why it was not tried or not eligible.
+    regression : dict
+        ``without_intercept`` and ``with_intercept``: the bilinear form by ordinary least
+        squares, whichever form was selected. Empty if there are too few cells.
     """
 
     form: str
@@ -70,6 +100,7 @@ class QueryModel(msgspec.Struct, frozen=True):
     draws: list[list[float]] = []
     forms: dict[str, FormScore] = {}
     skipped: dict[str, str] = {}
+    regression: dict[str, Regression] = {}
 
 
 class Profile(msgspec.Struct, frozen=True):

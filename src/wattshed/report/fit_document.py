@@ -8,8 +8,14 @@ from wattshed.records import Domain, Profile, QueryModel
 from wattshed.report.document import Cell, Chart, Section, Series, Table
 from wattshed.report.text import DASH
 
+FEW_PROFILES = 3
 STUDY_FORM = "bilinear"
 """The form of the seed studies, shown beside the selected one."""
+_REGRESSION_TEXT = (
+    "The second table is the form of the 2024 studies with the statistics that they quote. R² is"
+    " about zero (uncentred) where the fit has no constant and about the mean (centred) where it"
+    " has one; the two cannot be compared, and neither says how wrong a typical query is."
+)
 
 
 def fit_sections(profiles: list[Profile]) -> list[Section]:
@@ -26,7 +32,11 @@ def fit_sections(profiles: list[Profile]) -> list[Section]:
             tables=[accuracy_table(profiles)],
             charts=[accuracy_chart(scored)] if scored else [],
         ),
-        Section("Coefficients", tables=[coefficients_table(profiles)]),
+        Section(
+            "Coefficients",
+            [_REGRESSION_TEXT],
+            tables=[coefficients_table(profiles), regression_table(profiles)],
+        ),
         Section("What was measured", tables=[measured_table(profiles)]),
     ]
     if any(p.rules for p in profiles):
@@ -38,6 +48,24 @@ def fit_sections(profiles: list[Profile]) -> list[Section]:
             )
         )
     return sections
+
+
+def fit_summary_tables(profiles: list[Profile]) -> list[Table]:
+    """The view for a terminal: every form's error where there are few profiles, and the rules."""
+    tables = [fit_summary_table(profiles)]
+    if len(profiles) <= FEW_PROFILES:
+        tables.append(accuracy_table(profiles))
+    return [*tables, rules_table(profiles)] if any(p.rules for p in profiles) else tables
+
+
+def fit_warnings(profiles: list[Profile]) -> list[str]:
+    """Profiles whose selected form predicts negative values somewhere in its own domain."""
+    return [
+        f"{profile.name}: {model.form} predicts {count} negative values of {quantity} over its"
+        " cells and the grid of its domain"
+        for profile, quantity, model in _models(profiles)
+        if model.form in model.forms and (count := model.forms[model.form].negative_predictions) > 0
+    ]
 
 
 def fit_summary_table(profiles: list[Profile]) -> Table:
@@ -121,6 +149,25 @@ def coefficients_table(profiles: list[Profile]) -> Table:
         ["profile", "quantity", "form", "coefficient", "value (SI)", "low", "high"],
         rows,
         note=" ".join([*methods, "Energy in J, runtime in s, lengths in tokens."]),
+    )
+
+
+def regression_table(profiles: list[Profile]) -> Table:
+    """The studies' form by ordinary least squares, without and with a constant."""
+    rows: list[list[Cell]] = []
+    for profile, quantity, model in _models(profiles):
+        for name, fitted in model.regression.items():
+            values = [fitted.r2_uncentred, fitted.r2_centred, fitted.f, fitted.p]
+            rows.append([profile.name, quantity, name.replace("_", " "), *values])
+            rows[-1].append(fitted.negative_predictions)
+    columns = ["profile", "quantity", "fit", "R² uncentred", "R² centred", "F", "p"]
+    return Table(
+        "regression",
+        "The studies' bilinear form by ordinary least squares",
+        [*columns, "negative predictions"],
+        rows,
+        note="Negative predictions over a grid of the domain; coefficients and their intervals"
+        " are in the JSON.",
     )
 
 
