@@ -27,6 +27,8 @@ def _what_to_do(plan: Plan) -> str:
 
 
 def _what_it_saves(plan: Plan, reference: Policy) -> str:
+    if reference.shares == _shares(plan):
+        return f"That is what {reference.name} does: the saving is nil, and so not significant."
     ratio = plan.runtime_s_mean / reference.runtime_s_mean
     saved = reference.energy_j - plan.energy_j
     verb = "saves" if saved >= 0 else "costs"
@@ -40,6 +42,10 @@ def _what_it_saves(plan: Plan, reference: Policy) -> str:
     if reference.significant is None:
         text += " No interval: a profile carries no bootstrap draws."
     return text
+
+
+def _shares(plan: Plan) -> dict[str, float]:
+    return {a.deployment: a.share for a in plan.assignment}
 
 
 def saving_text(value_pct: float, policy: Policy, negated: bool = False) -> str:
