@@ -13,6 +13,7 @@ from msgspec import structs
 from wattshed import load_fleet, load_profile, plan_workload, read_workload
 from wattshed.errors import ParameterError, UnservableError
 from wattshed.fleet import Fleet
+from wattshed.plan.capacity import Limits
 from wattshed.plan.cost import Weights
 from wattshed.records import Plan
 from wattshed.workload.table import Workload
@@ -228,4 +229,18 @@ def test_the_studys_own_models_warn_of_negative_energies() -> None:
     plan = plan_workload(structs.replace(fleet, deployments=only), read_workload("azure-code-2023"))
     assert any("negative energy" in warning for warning in plan.warnings)
     assert plan.baselines[0].saving is None
+
+
+def test_a_plan_without_draws_says_that_it_has_no_interval() -> None:
+    limits = Limits(accuracy_floor=0.57)
+    workload = read_workload("alpaca-gpt4-reconstructed")
+    plan = plan_workload(load_fleet("offline-2024"), workload, limits=limits)
+    assert all(b.saving is None and b.significant is None for b in plan.baselines)
     assert "No interval" in plan.verdict
+
+
+def test_a_plan_that_is_the_reference_says_so(make_fleet: Maker, make_workload: Queries) -> None:
+    fleet = make_fleet({"cheap": (1.0, 1e-4, 0.1, 1e-3), "dear": (9.0, 1e-3, 1.0, 1e-2)})
+    plan = plan_workload(fleet, make_workload([10, 50], [10, 50]))
+    assert "That is what all cheap does" in plan.verdict
+    assert "not significant" in plan.verdict
