@@ -7,14 +7,14 @@ means with standard deviations can be used like raw trials.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from wattshed.data.catalog import dataset_names, dataset_path, provenance_of
+from wattshed.data.catalog import dataset_names, dataset_path, provenance_of, users_own
 from wattshed.errors import TableError
+from wattshed.files import sha256
 from wattshed.records import Provenance
 from wattshed.tables import Column, RawTable, check_columns, read_raw
 
@@ -131,14 +131,9 @@ def read_runs(source: str | Path) -> Runs:
         pl.col("flags").fill_null(""),
     )
     _check_power(raw, table)
-    provenance = (
-        provenance_of(str(source))
-        if built_in
-        else Provenance(path.name, str(path), "", "the user's own", "measured")
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    provenance = provenance_of(str(source)) if built_in else users_own(path)
     prefix = f"{source}/" if built_in else ""
-    return Runs(str(source), table, [provenance], digest, prefix)
+    return Runs(str(source), table, [provenance], sha256(path), prefix)
 
 
 def _check_power(raw: RawTable, table: pl.DataFrame) -> None:

@@ -107,6 +107,11 @@ def provenance_of(name: str) -> Provenance:
     )
 
 
+def users_own(path: Path) -> Provenance:
+    """Provenance of a file that is not built in."""
+    return Provenance(path.name, str(path), "", "the user's own", "measured")
+
+
 def read_table(name: str) -> pl.DataFrame:
     """Read a built-in table, workload or runs.
 

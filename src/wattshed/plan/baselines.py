@@ -70,6 +70,20 @@ def single(problem: Problem, cost: Array, index: int) -> Baseline:
     return Baseline(f"all {problem.names[index]}", "single", shares, displaced)
 
 
+def reference_single(problem: Problem, cost: Array) -> int:
+    """The deployment that savings are quoted against: the best one by itself.
+
+    Of those that may serve everything, or else of all, the one that needs the least energy.
+    """
+
+    def rank(index: int) -> tuple[bool, float]:
+        alone = single(problem, cost, index)
+        energy = (alone.shares * problem.gross_energy_j).sum(axis=1)
+        return alone.displaced > 0, float(energy @ problem.queries.count)
+
+    return min(range(len(problem.deployments)), key=rank)
+
+
 def _place(problem: Problem, cost: Array, wanted: Array) -> tuple[Array, int]:
     """Move the shares that may not go where they should to the cheapest deployment."""
     refused = np.where(problem.eligible, 0.0, wanted)

@@ -16,13 +16,12 @@ from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment
 from wattshed.plan.assign import refuse_infeasible
-from wattshed.plan.cost import accuracies
+from wattshed.plan.cost import ACCURACY_MEASURES, accuracies
 from wattshed.plan.problem import Problem
 from wattshed.records import Price
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import Solution, solve
 
-MEASURES = ("query-mean", "token-weighted")
 COUNT, RUNTIME, TOKENS = 0, 1, 2
 
 
@@ -62,11 +61,11 @@ class Limits:
             raise ParameterError(
                 "--accuracy-floor", f"{self.accuracy_floor:g} is outside [0, 1]", "give 0 to 1"
             )
-        if self.accuracy_measure not in MEASURES:
+        if self.accuracy_measure not in ACCURACY_MEASURES:
             raise ParameterError(
                 "--accuracy-measure",
                 f"{self.accuracy_measure!r} is unknown",
-                f"use one of {', '.join(MEASURES)}",
+                f"use one of {', '.join(ACCURACY_MEASURES)}",
             )
 
     def against(self, reference_s: float) -> Limits:

@@ -17,6 +17,7 @@ from wattshed.fit.forms import Array
 from wattshed.plan.problem import Choice, Problem
 
 NORMALISATIONS = ("ideal", "range", "none")
+ACCURACY_MEASURES = ("query-mean", "token-weighted")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import one_hot, single
+from wattshed.plan.baselines import one_hot, reference_single, single
 from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost, make_scales
 from wattshed.plan.problem import Choice, Problem, build_problem, predict_problem
 from wattshed.plan.totals import is_significant, make_account, saving_interval, total
@@ -91,7 +91,7 @@ def evaluate_out_of_sample(
     decided = [
         _decide(rule, actual, name, n) for name, n in ((KNOWN, actual.queries.n), *lengths.items())
     ]
-    return _pay(rule, actual, decided, _best_single(past, rule.cost(past)))
+    return _pay(rule, actual, decided, reference_single(past, rule.cost(past)))
 
 
 def _decide(rule: _Rule, actual: Problem, predictor: str, n: Array) -> _Decided:
@@ -102,17 +102,6 @@ def _decide(rule: _Rule, actual: Problem, predictor: str, n: Array) -> _Decided:
     served = actual.eligible[np.arange(len(wanted)), wanted] & expected.eligible.any(axis=1)
     choice = np.where(served, wanted, least_cost(rule.cost(actual)))
     return _Decided(predictor, choice, int(queries.count[~served].sum()))
-
-
-def _best_single(problem: Problem, cost: Array) -> int:
-    """The single deployment that needs the least energy, first of those that may serve all."""
-
-    def rank(index: int) -> tuple[bool, float]:
-        alone = single(problem, cost, index)
-        energy = (alone.shares * problem.gross_energy_j).sum(axis=1)
-        return alone.displaced > 0, float(energy @ problem.queries.count)
-
-    return min(range(len(problem.deployments)), key=rank)
 
 
 def _pay(

@@ -9,8 +9,9 @@ import numpy as np
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import Baseline, all_baselines
+from wattshed.plan.baselines import Baseline, all_baselines, reference_single
 from wattshed.plan.cost import (
+    ACCURACY_MEASURES,
     Scales,
     Weights,
     accuracies,
@@ -45,7 +46,6 @@ from wattshed.records import (
 )
 from wattshed.workload.table import Workload
 
-ACCURACY_MEASURES = ("query-mean", "token-weighted")
 RUNTIME_FACTORS = (1.1, 1.5, 2.0, 3.0)
 _SAME_TOTAL = 1e-10  # relative; beyond it two plans of one energy differ in runtime
 
@@ -81,8 +81,10 @@ def find_pareto(
     weights = Weights(1.0, None, normalisation)
     problem = build_problem(fleet, workload)
     scales = make_scales(problem, weights)
-    rules = all_baselines(problem, cost_matrix(problem, weights, scales), seed)
-    reference, sunk_idle_j = _reference(problem, rules)
+    cost = cost_matrix(problem, weights, scales)
+    rules = all_baselines(problem, cost, seed)
+    reference = reference_single(problem, cost)
+    sunk_idle_j = _sunk_idle_j(problem, rules[reference], reference)
     front = runtime_front(problem, sunk_idle_j)
     lambdas = runtime_weights(problem, front, scales)
     knees = knee_by_distance(front), knee_by_rate(front)
@@ -98,7 +100,7 @@ def find_pareto(
         budgets=[_budget(front, lambdas, factor) for factor in RUNTIME_FACTORS],
         gap=_gap(front),
         baselines=_rule_points(problem, front, rules, sunk_idle_j),
-        reference=reference,
+        reference=rules[reference].name,
         accuracy_measure=accuracy_measure,
         accuracy_points=accuracy[0] if accuracy else None,
         total_accuracy_points=accuracy[1] if accuracy else None,
@@ -230,15 +232,10 @@ def _gap(front: Front) -> Gap:
 # ---------------------------------------------------------------- rules
 
 
-def _reference(problem: Problem, rules: list[Baseline]) -> tuple[str, float]:
-    """The best single deployment, as a plan picks it, and the idle energy sunk in its time."""
-    gross = problem.gross_energy_j
-    singles = [rule for rule in rules if rule.family == "single"]
-    ranked = [(r.displaced > 0, _total(problem, r, gross), k) for k, r in enumerate(singles)]
-    index = min(ranked)[2]
-    busy_s = _total(problem, singles[index], problem.runtime_s)
-    account = make_account(problem, busy_s, index, np.ones(len(problem.deployments)))
-    return singles[index].name, account.sunk_idle_j
+def _sunk_idle_j(problem: Problem, rule: Baseline, reference: int) -> float:
+    """Idle energy over the time that the reference needs, as a plan counts it."""
+    busy_s = _total(problem, rule, problem.runtime_s)
+    return make_account(problem, busy_s, reference, np.ones(len(problem.deployments))).sunk_idle_j
 
 
 def _total(problem: Problem, rule: Baseline, values: Array) -> float:

@@ -11,7 +11,7 @@ from msgspec import structs
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import Baseline, all_baselines, one_hot
+from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single
 from wattshed.plan.capacity import Limits, keeps
 from wattshed.plan.cost import (
     Scales,
@@ -97,11 +97,13 @@ def plan_workload(
     scales = make_scales(problem, weights)
     cost = cost_matrix(problem, weights, scales)
     baselines = all_baselines(problem, cost, seed)
-    limits = (limits or Limits()).against(_reference_runtime_s(problem, baselines))
+    reference = reference_single(problem, cost)
+    alone = (baselines[reference].shares * problem.runtime_s).sum(axis=1)
+    limits = (limits or Limits()).against(float(alone @ problem.queries.count) / problem.total)
     decision = decide(problem, weights, scales, limits, on_progress)
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
-    compared = compare(problem, decision.shares, baselines)
+    compared = compare(problem, decision.shares, baselines, reference)
     policies = [
         _policy(problem, cost, compared, row, decision.constraints)
         for row in range(1, len(compared.baselines) + 1)
@@ -141,33 +143,15 @@ def plan_workload(
     return structs.replace(plan, verdict=describe(plan))
 
 
-def _reference_runtime_s(problem: Problem, baselines: list[Baseline]) -> float:
-    """Mean runtime of the best single deployment, the reference of savings."""
-    count = problem.queries.count
-
-    def totals(baseline: Baseline) -> tuple[bool, float, float]:
-        gross = (baseline.shares * problem.gross_energy_j).sum(axis=1) @ count
-        runtime = (baseline.shares * problem.runtime_s).sum(axis=1) @ count
-        return baseline.displaced > 0, float(gross), float(runtime)
-
-    best = min(totals(b) for b in baselines if b.family == "single")
-    return best[2] / problem.total
-
-
-def compare(problem: Problem, plan_shares: Array, baselines: list[Baseline]) -> Compared:
-    """Add up the plan and its baselines, and pick the reference: the best single deployment."""
+def compare(
+    problem: Problem, plan_shares: Array, baselines: list[Baseline], reference: int
+) -> Compared:
+    """Add up the plan and its baselines; the first baselines are the single deployments."""
     shares = np.stack([plan_shares, *(b.shares for b in baselines)])
     totals = total(problem, shares)
-    singles = [
-        (b.displaced > 0, float(totals.energy_j[row + 1].sum()), row + 1)
-        for row, b in enumerate(baselines)
-        if b.family == "single"
-    ]
-    reference = min(singles)[2]
-    index = reference - 1
-    busy = float(totals.runtime_s[reference].sum())
-    account = make_account(problem, busy, index, np.ones(len(problem.deployments)))
-    return Compared(baselines, shares, totals, account, reference)
+    busy = float(totals.runtime_s[reference + 1].sum())
+    account = make_account(problem, busy, reference, np.ones(len(problem.deployments)))
+    return Compared(baselines, shares, totals, account, reference + 1)
 
 
 def _mean_cost(problem: Problem, cost: Array, shares: Array) -> float:

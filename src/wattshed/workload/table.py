@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from wattshed.data.catalog import dataset_names, dataset_path, provenance_of
+from wattshed.data.catalog import dataset_names, dataset_path, provenance_of, users_own
 from wattshed.errors import FileError
+from wattshed.files import sha256
 from wattshed.records import Provenance
 from wattshed.tables import RawTable, check_columns, read_raw
 from wattshed.workload.columns import COLUMNS, check_order
@@ -98,18 +98,14 @@ def read_workload(source: str | Path, *, aggregate_above: int = 2_000_000) -> Wo
             f"no file and no built-in workload named {str(source)!r}",
             f"use a file or one of {', '.join(dataset_names('workload'))}",
         )
-    provenance = (
-        provenance_of(str(source))
-        if built_in
-        else Provenance(path.name, str(path), "", "the user's own", "measured")
-    )
+    provenance = provenance_of(str(source)) if built_in else users_own(path)
     header = parquet_header(path, aggregate_above)
     if header is not None and recognise(header).name == "native":
         groups = collapse(path)
-        digest = _sha256(path)
+        digest = sha256(path)
         return Workload(str(source), groups.table, provenance, digest, True, groups.span_s)
     table = _read_rows(path)
-    return Workload(str(source), table, provenance, _sha256(path), span_s=arrival_span_s(table))
+    return Workload(str(source), table, provenance, sha256(path), span_s=arrival_span_s(table))
 
 
 def arrival_span_s(table: pl.DataFrame) -> float | None:
@@ -125,8 +121,3 @@ def _read_rows(path: Path) -> pl.DataFrame:
     table = check_columns(converted, COLUMNS).with_columns(pl.col("count").fill_null(1))
     check_order(converted, table)
     return table
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
