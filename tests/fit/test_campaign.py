@@ -207,6 +207,31 @@ def test_regression_statistics_are_those_of_the_form_on_the_cells(tmp_path: Path
         np.testing.assert_allclose(ends, theirs.conf_int(), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("cells", "fits"),
+    [
+        ([(m, n, 1.0 * n) for m in (8, 32, 128) for n in (8, 32, 128)], 2),
+        ([(m, n, 5.0) for m in (8, 32, 128) for n in (8, 32, 128)], 2),
+        ([(32, n, 2.0 + 0.9 * n) for n in (8, 16, 32, 64, 128, 256)], 0),
+    ],
+    ids=["no residual", "no variation", "one input length"],
+)
+def test_runs_without_noise_variation_or_a_second_axis_are_fitted(
+    tmp_path: Path, cells: list[tuple[int, int, float]], fits: int
+) -> None:
+    path, saved = tmp_path / "runs.csv", tmp_path / "profiles.json"
+    header = "system,model,input_tokens,output_tokens,runtime_s,accelerator_energy_j"
+    rows = [f"a,x,{m},{n},{value},{100 * value}" for m, n, value in cells]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    profiles = fit_profiles(read_runs(path))
+    save_profiles(profiles, saved)
+    loaded = load_profiles(str(saved))[0].energy
+    assert loaded.regression == profiles[0].energy.regression
+    assert loaded.forms[loaded.form].mape_pct < 5
+    assert len(loaded.regression) == fits
+    assert all(fitted.f is None or fitted.f >= 0 for fitted in loaded.regression.values())
+
+
 @pytest.mark.slow
 def test_every_built_in_profile_is_what_the_script_makes(built_in: dict[str, Profile]) -> None:
     """tools/build_profiles.py, run again: fits and printed models."""

@@ -11,9 +11,15 @@ import polars as pl
 from wattshed.errors import ParameterError, TableError
 from wattshed.fit.cells import Cells, choose_boundary, make_cells
 from wattshed.fit.forms import BILINEAR_INTERCEPT, FORMS, Array, Form
-from wattshed.fit.ols import ols
+from wattshed.fit.ols import RankError, ols
 from wattshed.fit.rules import DROPPED, drop_flagged, pick_experiment, subtract_pause
-from wattshed.fit.score import bootstrap, bootstrap_weights, count_negative, score_form
+from wattshed.fit.score import (
+    bootstrap,
+    bootstrap_weights,
+    count_negative,
+    finite_or_none,
+    score_form,
+)
 from wattshed.fit.solvers import solve
 from wattshed.records import FormScore, Interval, Profile, QueryModel, Regression
 from wattshed.runs import SETTINGS, Runs
@@ -207,15 +213,18 @@ def _regressions(cells: Cells, y: Array) -> dict[str, Regression]:
         assert form.design is not None
         if len(cells) <= len(form.parameters) + 1:
             continue
-        fitted = ols(form.design(cells.m, cells.n), y, intercept=name == "with_intercept")
+        try:
+            fitted = ols(form.design(cells.m, cells.n), y, intercept=name == "with_intercept")
+        except RankError:
+            continue
         ends = zip(form.parameters, fitted.low.tolist(), fitted.high.tolist(), strict=True)
         found[name] = Regression(
             dict(zip(form.parameters, fitted.coefficients.tolist(), strict=True)),
             {parameter: Interval(low, high, "Student t") for parameter, low, high in ends},
-            fitted.r2_centred,
-            fitted.r2_uncentred,
-            fitted.f,
-            fitted.p,
+            finite_or_none(fitted.r2_centred),
+            finite_or_none(fitted.r2_uncentred),
+            finite_or_none(fitted.f),
+            finite_or_none(fitted.p),
             count_negative(form, fitted.coefficients, cells.m, cells.n),
         )
     return found

@@ -16,6 +16,10 @@ from scipy import special
 from wattshed.fit.forms import Array
 
 
+class RankError(ValueError):
+    """The data do not tell the coefficients apart."""
+
+
 @dataclass(frozen=True)
 class OLSFit:
     """Result of `ols`.
@@ -28,9 +32,10 @@ class OLSFit:
     r2 : float
         Centred if `intercept`, uncentred otherwise.
     r2_centred, r2_uncentred : float
-        Both, whichever the fit.
+        Both, whichever the fit; not a number where nothing varies about the mean.
     f, p : float
-        F statistic of all slopes and its p-value.
+        F statistic of all slopes and its p-value; F is infinite where no residual is left,
+        and not a number where nothing varies either.
     residual_ss : float
     df_model, df_residual : int
     intercept : bool
@@ -67,8 +72,15 @@ def ols(columns: Array, y: Array, *, intercept: bool, level: float = 0.95) -> OL
     Returns
     -------
     OLSFit
+
+    Raises
+    ------
+    RankError
+        If the columns are linearly dependent, so that many coefficients fit equally.
     """
     scale = np.sqrt((columns**2).mean(0))
+    if np.linalg.matrix_rank(columns / scale) < columns.shape[1]:
+        raise RankError("the regressors are linearly dependent")
     q, r = np.linalg.qr(columns / scale)
     coefficients = np.linalg.solve(r, q.T @ y) / scale
     residual = y - columns @ coefficients
@@ -82,15 +94,15 @@ def ols(columns: Array, y: Array, *, intercept: bool, level: float = 0.95) -> OL
     variance = residual_ss / df_residual
     errors = np.sqrt(variance * (inverse**2).sum(1)) / scale
     t = float(special.stdtrit(df_residual, (1 + level) / 2))
-    f = (total - residual_ss) / df_model / variance
+    f = ratio(max(total - residual_ss, 0.0) / df_model, variance)
     return OLSFit(
         coefficients=coefficients,
         standard_errors=errors,
         low=coefficients - t * errors,
         high=coefficients + t * errors,
-        r2=1 - residual_ss / total,
-        r2_centred=1 - residual_ss / about_mean,
-        r2_uncentred=1 - residual_ss / about_zero,
+        r2=1 - ratio(residual_ss, total),
+        r2_centred=1 - ratio(residual_ss, about_mean),
+        r2_uncentred=1 - ratio(residual_ss, about_zero),
         f=f,
         p=float(special.fdtrc(df_model, df_residual, f)),
         residual_ss=residual_ss,
@@ -98,6 +110,12 @@ def ols(columns: Array, y: Array, *, intercept: bool, level: float = 0.95) -> OL
         df_residual=df_residual,
         intercept=intercept,
     )
+
+
+def ratio(part: float, whole: float) -> float:
+    """A quotient that is infinite, or not a number, where `whole` is zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(part, whole))
 
 
 @dataclass(frozen=True)

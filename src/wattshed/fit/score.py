@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from wattshed.fit.forms import Array, Form
+from wattshed.fit.ols import ratio
 from wattshed.fit.solvers import solve
 from wattshed.records import FormScore
 
@@ -55,8 +58,13 @@ def score_form(form: Form, m: Array, n: Array, y: Array) -> FormScore:
     mape, median, bias = relative_errors(prediction, y)
     theta = solve(form, m, n, y, np.ones((1, len(y))))[0]
     negative = int((prediction < 0).sum()) + count_negative(form, theta, m, n)
-    r2 = 1 - float(((prediction - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    return FormScore(mape, median, bias, negative, r2)
+    r2 = 1 - ratio(float(((prediction - y) ** 2).sum()), float(((y - y.mean()) ** 2).sum()))
+    return FormScore(mape, median, bias, negative, finite_or_none(r2))
+
+
+def finite_or_none(value: float) -> float | None:
+    """A statistic, or nothing where the data leave it undefined or infinite."""
+    return value if math.isfinite(value) else None
 
 
 def bootstrap_weights(cells: int, draws: int, rng: np.random.Generator) -> Array:

@@ -33,15 +33,16 @@ class FormScore(msgspec.Struct, frozen=True):
         Error of the total over all cells.
     negative_predictions : int
         Over the cells left out and the log-spaced grid of the domain.
-    r2 : float
-        Leave-one-cell-out coefficient of determination, about the mean.
+    r2 : float or None
+        Leave-one-cell-out coefficient of determination, about the mean; nothing where all
+        cells are equal.
     """
 
     mape_pct: float
     median_ape_pct: float
     bias_pct: float
     negative_predictions: int
-    r2: float
+    r2: float | None
 
 
 class Regression(msgspec.Struct, frozen=True):
@@ -60,14 +61,16 @@ class Regression(msgspec.Struct, frozen=True):
         F statistic of all slopes and its p-value.
     negative_predictions : int
         Over the log-spaced grid of the domain.
+
+    A statistic that is infinite or undefined is None, as F is without any residual.
     """
 
     coefficients: dict[str, float]
     intervals: dict[str, Interval]
-    r2_centred: float
-    r2_uncentred: float
-    f: float
-    p: float
+    r2_centred: float | None
+    r2_uncentred: float | None
+    f: float | None
+    p: float | None
     negative_predictions: int
 
 
