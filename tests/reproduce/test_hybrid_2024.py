@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from wattshed.report.document import Chart
 from wattshed.reproduce import STUDIES
 from wattshed.reproduce.hybrid_totals import round_to_tabulated
 from wattshed.reproduce.study import Study, compare
@@ -17,6 +18,12 @@ THRESHOLDS_5A = [*(str(2**k) for k in range(3, 10)), "m1-pro-only", "a100-only"]
 @pytest.fixture(scope="module")
 def study() -> Study:
     return STUDIES["hybrid-2024"](seed=0)
+
+
+@pytest.fixture(scope="module")
+def charts(study: Study) -> dict[str, Chart]:
+    found = [c for s in study.document.sections for c in s.charts if isinstance(c, Chart)]
+    return {chart.slug: chart for chart in found}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +129,68 @@ def test_no_rule_beats_the_joint_optimum(results: dict[str, Any]) -> None:
     energies = [policy["energy_kwh"] for policy in optimum["policies"]]
     assert optimum["energy_kwh"] <= min(energies)
     assert {p["family"] for p in optimum["best_rules"]} == {"t-in", "t-out", "product", "box"}
+
+
+# 8 pairs of system and model; where points are published, one set of markers per system.
+@pytest.mark.parametrize("figure", ["figure1", "figure2"])
+@pytest.mark.parametrize(
+    ("panel", "lines", "markers"),
+    [("runtime", 8, 3), ("throughput", 8, 0), ("energy-per-token", 8, 3)],
+)
+def test_sweeps_have_a_picture_for_each_panel(
+    results: dict[str, Any],
+    charts: dict[str, Chart],
+    figure: str,
+    panel: str,
+    lines: int,
+    markers: int,
+) -> None:
+    chart = charts[f"{figure}-{panel}"]
+    found = [series.style == "markers" for series in chart.series]
+    assert (found.count(False), found.count(True)) == (lines, markers)
+    assert (chart.x_scale, chart.y_scale) == ("log2", "log10")
+    points = len(results[figure]["points"])
+    assert sum(len(s.x) for s in chart.series if s.style != "markers") == points
+    assert sum(len(s.x) for s in chart.series if s.style == "markers") == (points if markers else 0)
+
+
+@pytest.mark.parametrize(
+    ("slug", "styles", "unit"),
+    [
+        ("figure4a", ["line", "markers", "line", "dashed", "dashed"], "kWh"),
+        ("figure4b", ["line", "markers", "dashed", "dashed"], "million token s"),
+        ("figure5a", ["line", "markers", "dashed", "dashed"], "kWh"),
+        ("figure5a-corrected", ["line", "dashed", "dashed"], "kWh"),
+        ("figure5b", ["line", "markers", "dashed", "dashed"], "million token s"),
+    ],
+)
+def test_thresholds_have_a_picture_for_each_panel(
+    charts: dict[str, Chart], slug: str, styles: list[str], unit: str
+) -> None:
+    chart = charts[slug]
+    assert [series.style for series in chart.series] == styles
+    assert f"({unit})" in chart.y_label
+    whose = "published" if "markers" in styles else "ours"
+    assert all(s.name.startswith(whose) for s in chart.series if s.style == "dashed")
+
+
+def test_levels_and_markers_are_the_published_values(
+    results: dict[str, Any], charts: dict[str, Chart]
+) -> None:
+    totals = results["figure5b"]["total_runtime_token_s"]
+    drawn = {series.name: series for series in charts["figure5b"].series}
+    for key in ("m1-pro-only", "a100-only"):
+        assert set(drawn[f"published, {key}"].y) == {totals[key]["published"] / 1e6}
+    expected = [totals[key]["published"] / 1e6 for key in THRESHOLDS_5A[:-2]]
+    assert drawn["published"].y == expected
+
+
+def test_figure_5b_differs_in_the_longest_inputs(results: dict[str, Any]) -> None:
+    found = results["figure5b"]
+    longest, totals = found["longest_inputs"], found["total_runtime_token_s"]
+    assert abs(totals[str(longest["above_tokens"])]["deviation_pct"]) < 1
+    assert longest["queries_pct"] < 0.1
+    assert longest["added_token_s"]["ours"] > 4 * longest["added_token_s"]["published"]
 
 
 def test_document_ends_with_the_verdicts(study: Study) -> None:

@@ -5,11 +5,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
+import statsmodels.api as sm
 
 from wattshed.reproduce import STUDIES
 from wattshed.reproduce.offline_routing import FLOOR_FACTOR, LLAMAS, PARTITION
-from wattshed.reproduce.study import Study
+from wattshed.reproduce.offline_tables import QUANTITIES as COLUMNS
+from wattshed.reproduce.offline_tables import axes, grid_rows
+from wattshed.reproduce.study import Study, cell
 
 MODELS = (
     "falcon-40b",
@@ -78,6 +82,47 @@ def test_intercept_is_used_for_three_models_and_changes_f(results: dict[str, Any
     without = {m: results["intercept_trap"][m]["without_intercept"]["f"] for m in used}
     expected = {"falcon-7b": 728.7, "mistral-7b": 1022.2, "mixtral-8x7b": 1335.7}
     assert without == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_intervals_hold_the_coefficients_and_agree_with_statsmodels(
+    results: dict[str, Any], quantity: str, model: str
+) -> None:
+    rows = grid_rows().filter(pl.col("model") == model)
+    m, n = axes(rows)
+    y = rows[COLUMNS[quantity][0]].to_numpy()
+    columns = {"constant": np.ones(len(m)), "m": m, "n": n, "mn": m * n}
+    trap = results["intercept_trap" if quantity == "energy" else "intercept_trap_runtime"][model]
+    found = (
+        (results[quantity][model], ("m", "n", "mn")),
+        (trap["without_intercept"], ("m", "n", "mn")),
+        (trap["with_intercept"], tuple(columns)),
+    )
+    for fit, terms in found:
+        theirs = sm.OLS(y, np.column_stack([columns[term] for term in terms])).fit()
+        intervals = fit["coefficient_intervals"]
+        assert tuple(intervals) == tuple(fit["coefficients"]) == terms
+        np.testing.assert_allclose(list(intervals.values()), theirs.conf_int(), rtol=1e-9)
+        for term in terms:
+            low, high = intervals[term]
+            assert low < fit["coefficients"][term] < high
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_document_shows_both_r2_of_both_fits_and_every_interval(
+    study: Study, results: dict[str, Any], quantity: str
+) -> None:
+    tables = {t.slug: t for s in study.document.sections for t in s.tables}
+    both = tables[f"intercept-trap-{quantity}"]
+    statistics = ("R2 about the mean", "R2 about zero", "F", "p")
+    assert both.columns[1:] == [f"{s}, {fit}" for fit in ("with", "without") for s in statistics]
+    shown = tables[f"coefficients-{quantity}"]
+    low, high = shown.columns.index("low"), shown.columns.index("high")
+    for row in shown.rows:
+        model, term = row[:2]
+        interval = results[quantity][model]["coefficient_intervals"].get(term, (None, None))
+        assert [row[low], row[high]] == [cell(bound, 4) for bound in interval]
 
 
 def test_printed_model_is_negative_on_part_of_its_own_grid(results: dict[str, Any]) -> None:

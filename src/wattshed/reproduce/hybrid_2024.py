@@ -78,10 +78,11 @@ def _optimum_section(optimum: Result) -> Section:
         [
             "A query costs what both its axes make it cost. With the fitted energies e(m, n) of"
             " Llama-2-7B on the three systems, each query of the cleaned Alpaca goes where it needs"
-            f" least: {optimum['saving_pct']:.2f} % less than {optimum['reference']}, 95 % interval"
+            f" least: {optimum['saving_pct']:.2f} % less than {optimum['reference']},"
+            f" {100 * interval['level']:.0f} % interval"
             f" {interval['low']:.2f} to {interval['high']:.2f} % ({interval['method']}), with"
             f" {optimum['runtime_ratio']:.1f} times its mean runtime, without queueing.",
-            "With one system's energy 10 % off the saving would be"
+            f"With {optimum['range_pct']['change']} the saving would be"
             f" {optimum['range_pct']['low']:.1f} to {optimum['range_pct']['high']:.1f} %. Idle"
             " power that is drawn whatever is decided is no saving, and takes most of it away.",
         ],

@@ -6,6 +6,7 @@ import msgspec
 
 from wattshed.fleet import load_fleet
 from wattshed.plan.planner import plan_workload
+from wattshed.plan.sensitivity import ENERGY_CHANGES_PCT, IDLE_POWERS_W
 from wattshed.records import Plan, Policy
 from wattshed.reproduce.study import Result, published_value
 from wattshed.units import kwh
@@ -13,7 +14,8 @@ from wattshed.workload.table import Workload
 
 FLEET = "hybrid-2024"
 RULES = ("t-in", "t-out", "product", "box")
-IDLE_60_W = "idle 60 W sunk"
+IDLE_W = max(IDLE_POWERS_W)
+CHANGE_PCT = max(ENERGY_CHANGES_PCT)
 
 
 def joint_optimum(workload: Workload, seed: int) -> Result:
@@ -65,12 +67,16 @@ def _policy(policy: Policy, reference: Policy) -> Result:
 
 
 def _sensitivity(plan: Plan) -> Result:
-    """How the saving moves, and whether any is left with 60 W of idle power sunk."""
+    """How the saving moves, and whether any is left with the most idle power sunk."""
     energy = [s.saving_pct for s in plan.sensitivity if "energy" in s.change]
-    idle = [s for s in plan.sensitivity if s.change.endswith(IDLE_60_W)]
+    idle = [s for s in plan.sensitivity if s.change.endswith(f"idle {IDLE_W:g} W sunk")]
     return {
         "sensitivity": msgspec.to_builtins(plan.sensitivity),
-        "range_pct": {"low": min(energy), "high": max(energy), "change": "one energy 10 % off"},
+        "range_pct": {
+            "low": min(energy),
+            "high": max(energy),
+            "change": f"one energy {CHANGE_PCT} % off",
+        },
         "saving_at_60_w_idle_pct": idle[0].saving_pct if idle else None,
         "significant_at_60_w_idle": idle[0].significant if idle else None,
     }
@@ -116,7 +122,8 @@ def _verdict(found: Result, optimum: Result) -> str:
         " its axes. Where both count, T_in = 32 needs"
         f" {-found['joint_t_in_32_saving_pct']:.1f} % more energy than {optimum['reference']}, and"
         f" the best assignment saves {optimum['saving_pct']:.1f} %"
-        f" (95 % interval {interval['low']:.1f} to {interval['high']:.1f} %) in exchange for"
+        f" ({100 * interval['level']:.0f} % interval {interval['low']:.1f} to"
+        f" {interval['high']:.1f} %) in exchange for"
         f" {optimum['runtime_ratio']:.1f} times the mean runtime;"
         f" {_idle_sentence(optimum)}"
     )
@@ -124,6 +131,6 @@ def _verdict(found: Result, optimum: Result) -> str:
 
 def _idle_sentence(optimum: Result) -> str:
     if optimum["significant_at_60_w_idle"] is None:
-        return "the case of 60 W of idle power could not be computed."
+        return f"the case of {IDLE_W:g} W of idle power could not be computed."
     state = "a significant" if optimum["significant_at_60_w_idle"] else "no significant"
-    return f"with 60 W of idle power that is drawn anyway, {state} saving is left."
+    return f"with {IDLE_W:g} W of idle power that is drawn anyway, {state} saving is left."

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Final, Literal
 
 from wattshed.report.document import Cell, Chart, Section, Series, Table
 from wattshed.reproduce.hybrid_figures import CHECKSUMS, SYSTEMS
 from wattshed.reproduce.study import Result, cell, compared_cells, largest_deviation_pct
 
-SHOWN_MODEL = "llama-2-7b"
 SHOWN_SIZES = (8, 32, 128, 512)
+CHART_ORDER = ("swing-a100", "palmetto-v100", "m1-pro")
+"""That of the study's panels; each system fills a column of the legend."""
+MODEL_NAMES = {"llama-2-7b": "Llama-2-7B", "mistral-7b": "Mistral-7B", "falcon-7b": "Falcon-7B"}
+STYLES: Final[dict[str, Literal["line", "dashed", "line+markers"]]] = {
+    "llama-2-7b": "line",
+    "mistral-7b": "dashed",
+    "falcon-7b": "line+markers",
+}
+PANELS = {
+    "runtime": ("mean_runtime_s", "mean runtime of a query (s)"),
+    "throughput": ("throughput_tokens_per_s", "throughput (tokens/s)"),
+    "energy-per-token": ("energy_per_token_j", "energy per total token (J/token)"),
+}
+"""Panels (a), (b) and (c) of figures 1 and 2: name to quantity of a point and label."""
 
 
 def sweep_section(results: Result) -> Section:
@@ -24,10 +38,14 @@ def sweep_section(results: Result) -> Section:
             " sweep on the M1 Pro that total counts the tokens asked for, elsewhere those sent.",
             "The published values are means over the study's trials, ours come from means per cell"
             " weighted by their trials, so any deviation is rounding. No throughput was published"
-            " as a number.",
+            " as a number; ours is recorded total tokens over runtime.",
         ],
         [_sweep_table(figure, results[figure]) for figure in ("figure1", "figure2")],
-        [_sweep_chart(figure, results[figure]) for figure in ("figure1", "figure2")],
+        [
+            sweep_chart(figure, results[figure], panel)
+            for figure in ("figure1", "figure2")
+            for panel in PANELS
+        ],
     )
 
 
@@ -67,25 +85,65 @@ def _sweep_row(points: list[Result], system: str, model: str) -> list[Cell]:
     ]
 
 
-def _sweep_chart(figure: str, result: Result) -> Chart:
+def sweep_chart(figure: str, result: Result, panel: str) -> Chart:
+    """One panel: ours as a line for each system and model, published points as markers.
+
+    Parameters
+    ----------
+    figure : {"figure1", "figure2"}
+    result : dict
+        From `sweep_figure`.
+    panel : str
+        Name in `PANELS`.
+    """
+    quantity, y_label = PANELS[panel]
+    points = result["points"]
     axis = "input size" if figure == "figure1" else "output limit"
-    series = []
-    for system, label in SYSTEMS.items():
-        mine = [p for p in result["points"] if (p["system"], p["model"]) == (system, SHOWN_MODEL)]
-        x = [float(p["size_tokens"]) for p in mine]
-        values = [p["energy_per_token_j"] for p in mine]
-        series.append(Series(f"{label}, ours", x, [v["ours"] for v in values], style="line"))
-        series.append(
-            Series(f"{label}, published", x, [v["published"] for v in values], style="markers")
-        )
+    printed = any(p[quantity]["published"] is not None for p in points)
     return Chart(
-        slug=f"{figure}-energy-per-token",
-        title=f"Figure {figure[-1]}: energy per token of Llama-2-7B",
+        slug=f"{figure}-{panel}",
+        title=f"Figure {figure[-1]}{'abc'[list(PANELS).index(panel)]}: {panel.replace('-', ' ')}",
         x_label=f"{axis} (tokens)",
-        y_label="energy per total token (J/token)",
-        series=series,
+        y_label=y_label,
+        series=[s for system in CHART_ORDER for s in _curves(points, system, quantity)],
         x_scale="log2",
         y_scale="log10",
+        note="Lines: ours. Markers of their own: published, all models of a system."
+        if printed
+        else "Ours only: it follows from tokens and runtime; no number was published.",
+    )
+
+
+def _curves(points: list[Result], system: str, quantity: str) -> list[Series]:
+    """A line for each model, then the published points of all of them."""
+    mine = [p for p in points if p["system"] == system]
+    models = {p["model"] for p in mine}
+    series = [
+        _curve([p for p in mine if p["model"] == model], quantity)
+        for model in STYLES
+        if model in models
+    ]
+    printed = [p for p in mine if p[quantity]["published"] is not None]
+    if printed:
+        x = [float(p["size_tokens"]) for p in printed]
+        y = [p[quantity]["published"] for p in printed]
+        series.append(Series(f"{SYSTEMS[system]}, published", x, y, style="markers"))
+    return series
+
+
+def _curve(points: list[Result], quantity: str) -> Series:
+    """One model on one system; a curve with markers gets its name at its end.
+
+    The published markers lie on its own, so these alone would not tell it from the others.
+    """
+    system, model = SYSTEMS[points[0]["system"]], points[0]["model"]
+    name, style = MODEL_NAMES[model], STYLES[model]
+    return Series(
+        f"{system}, {name}",
+        [float(p["size_tokens"]) for p in points],
+        [p[quantity]["ours"] for p in points],
+        style=style,
+        labels=[*[""] * (len(points) - 1), name] if style == "line+markers" else None,
     )
 
 

@@ -13,17 +13,14 @@ from wattshed.reproduce.offline_models import (
     short_outputs,
     single_model_totals,
 )
+from wattshed.reproduce.offline_regression_sections import regression_section, trap_section
 from wattshed.reproduce.offline_routing import best_at_round_robin_accuracy, zeta_sweep
 from wattshed.reproduce.offline_routing_sections import routing_section, totals_section
-from wattshed.reproduce.offline_sections import (
-    anova_section,
-    models_section,
-    regression_section,
-    trap_section,
-)
+from wattshed.reproduce.offline_sections import anova_section, models_section
 from wattshed.reproduce.offline_tables import (
     QUANTITIES,
     anova,
+    energy_decades,
     intercept_trap,
     measured_cells_only,
     misprints,
@@ -64,6 +61,7 @@ def reproduce(*, seed: int = 0) -> Study:
             **{quantity: anova(MODELS_7B, quantity) for quantity in QUANTITIES},
             "all_models": {quantity: anova(None, quantity) for quantity in QUANTITIES},
         },
+        "energy_decades": energy_decades(),
         "leave_one_out": leave_one_out(),
         "leave_one_out_m1_pro": leave_one_out("m1-pro"),
         "axis_to_grid": axis_to_grid(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from wattshed.report.document import Cell, Chart, Section, Series, Table
+from wattshed.reproduce.offline_models import DECIMALS, DECIMALS_70B_ENERGY
+from wattshed.reproduce.offline_routing import FLOOR_FACTOR, PARTITION
 from wattshed.reproduce.study import Result, cell, compared_cells
 
 ZETAS_SHOWN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -35,7 +37,8 @@ def totals_section(totals: Result) -> Section:
         [
             "Energy and service time of all queries on one model are linear in four sums over the"
             " workload, so they follow from those and the coefficients as the study's scripts hold"
-            " them: rounded to six decimals, those of the 70B energy to four.",
+            f" them: rounded to {DECIMALS} decimals, those of the 70B energy to"
+            f" {DECIMALS_70B_ENERGY}.",
         ],
         [Table("single-model-totals", "Single-model totals", columns, rows)],
     )
@@ -45,14 +48,15 @@ def routing_section(results: Result) -> Section:
     """ζ sweeps as stated and as coded."""
     sweep, best = results["zeta_sweep"], results["best_at_round_robin_accuracy"]
     coded = sweep["as_coded"][-1]
+    floors = ", ".join(f"{100 * FLOOR_FACTOR * part:g}" for part in PARTITION)
     return Section(
         "Offline routing over ζ",
         [
             "Each query goes to one of three Llama-2 models at cost ζ ê - (1 - ζ) â, energy and"
             " accuracy-weighted tokens scaled to [0, 1] over all queries and models; the energies"
             " are those of the printed coefficients. Without capacities in tokens this separates by"
-            " query. With least shares of queries for each model, a quarter of 5, 20 and 75 %, it"
-            " is a transportation problem and solved exactly too.",
+            f" query. With least shares of queries for each model, {floors} %, it is"
+            " a transportation problem and solved exactly too.",
             "The study's code sums the cost over all queries for each variable. All queries then"
             " cost the same on a model, and any that fill the floors will do: at ζ = 1 every"
             f" assignment from {coded['energy_low_kwh']:.2f} to {coded['energy_high_kwh']:.2f} kWh"

@@ -21,6 +21,9 @@ from wattshed.runs import read_runs
 SYSTEM = "swing-a100"
 QUANTITIES = {"energy": ("accelerator_energy_j", "j"), "runtime": ("runtime_s", "s")}
 TERMS = ("m", "n", "mn")
+CONSTANT = "constant"
+LEVEL = 0.95
+"""Of the coefficient intervals."""
 WITHOUT_RAW_ROW = ("imputed", "no_raw_row")
 ROUNDING_PCT = 1.0
 """Printed coefficients have three digits; one that is further off is a misprint."""
@@ -53,7 +56,21 @@ def fit_rows(rows: pl.DataFrame, quantity: str, *, intercept: bool) -> OLSFit:
     form = BILINEAR_INTERCEPT if intercept else FORMS["bilinear"]
     assert form.design is not None
     y = rows[QUANTITIES[quantity][0]].to_numpy()
-    return ols(form.design(*axes(rows)), y, intercept=intercept)
+    return ols(form.design(*axes(rows)), y, intercept=intercept, level=LEVEL)
+
+
+def _describe(fit: OLSFit) -> Result:
+    """Statistics and coefficients by term, with their intervals."""
+    names = (CONSTANT, *TERMS) if fit.intercept else TERMS
+    bounds = zip(fit.low.tolist(), fit.high.tolist(), strict=True)
+    return {
+        "r2_centred": fit.r2_centred,
+        "r2_uncentred": fit.r2_uncentred,
+        "f": fit.f,
+        "p": fit.p,
+        "coefficients": dict(zip(names, fit.coefficients.tolist(), strict=True)),
+        "coefficient_intervals": {n: list(b) for n, b in zip(names, bounds, strict=True)},
+    }
 
 
 def regressions(quantity: str) -> dict[str, Result]:
@@ -69,12 +86,14 @@ def _regression(printed: Result, rows: pl.DataFrame, quantity: str) -> Result:
     with_constant: bool = printed["statistics_with_intercept"]
     plain, constant = (fit_rows(rows, quantity, intercept=i) for i in (False, True))
     shown = constant if with_constant else plain
-    statistics = {"r2": shown.r2, "f": shown.f, "p": shown.p}
-    coefficients = dict(zip(TERMS, plain.coefficients.tolist(), strict=True))
+    described = _describe(plain)
+    coefficients = described["coefficients"]
     published = _published(printed, quantity)
     return {
-        **statistics,
-        "coefficients": coefficients,
+        **described,
+        "r2": shown.r2,
+        "f": shown.f,
+        "p": shown.p,
         "intercept_used_for_statistics": with_constant,
         "published": published,
         "deviation_pct": compare(published["f"], shown.f)["deviation_pct"],
@@ -82,11 +101,9 @@ def _regression(printed: Result, rows: pl.DataFrame, quantity: str) -> Result:
             term: compare(published["coefficients"][term], coefficients[term])["deviation_pct"]
             for term in TERMS
         },
-        "r2_centred": plain.r2_centred,
-        "r2_uncentred": plain.r2_uncentred,
         "cells": rows.height,
-        "negative_predictions_on_grid": _negative_predictions(rows, plain),
-        "misprint": _misprint(published, statistics["r2"], coefficients),
+        **_negative_predictions(rows, plain),
+        "misprint": _misprint(published, shown.r2, coefficients),
     }
 
 
@@ -102,10 +119,11 @@ def _published(printed: Result, quantity: str) -> Result:
     }
 
 
-def _negative_predictions(rows: pl.DataFrame, fit: OLSFit) -> int:
-    """Cells of the full grid, measured or not, with a negative prediction."""
+def _negative_predictions(rows: pl.DataFrame, fit: OLSFit) -> dict[str, int]:
+    """Cells of the full grid, measured or not, and those with a negative prediction."""
     m, n = np.meshgrid(*(np.unique(axis) for axis in axes(rows)))
-    return int((FORMS["bilinear"].predict(fit.coefficients, m.ravel(), n.ravel()) < 0).sum())
+    negative = FORMS["bilinear"].predict(fit.coefficients, m.ravel(), n.ravel()) < 0
+    return {"grid_cells": m.size, "negative_predictions_on_grid": int(negative.sum())}
 
 
 def _misprint(published: Result, r2: float, coefficients: dict[str, float]) -> str | None:
@@ -131,27 +149,24 @@ def misprints(results: Result) -> list[Result]:
 
 
 def intercept_trap(quantity: str = "energy") -> dict[str, Result]:
-    """R2, F and p of each model with and without a constant.
+    """R2, F, p and coefficients of each model with and without a constant.
 
     R2 is about the mean with a constant and about zero without, so the two columns of
     the printed table cannot be compared with each other.
     """
-    found = {}
-    for (model,), rows in grid_rows().sort("model").group_by("model", maintain_order=True):
-        fits = {i: fit_rows(rows, quantity, intercept=i) for i in (True, False)}
-        found[str(model)] = {
-            "with_intercept": {"r2_centred": fits[True].r2, **_f_and_p(fits[True])},
-            "without_intercept": {
-                "r2_uncentred": fits[False].r2,
-                "r2_centred": fits[False].r2_centred,
-                **_f_and_p(fits[False]),
-            },
+    cases = {"with_intercept": True, "without_intercept": False}
+    return {
+        str(model): {
+            name: _describe(fit_rows(rows, quantity, intercept=i)) for name, i in cases.items()
         }
-    return found
+        for (model,), rows in grid_rows().sort("model").group_by("model", maintain_order=True)
+    }
 
 
-def _f_and_p(fit: OLSFit) -> Result:
-    return {"f": fit.f, "p": fit.p}
+def energy_decades() -> float:
+    """Powers of ten between the least and the largest energy of a measured cell."""
+    energy = grid_rows()[QUANTITIES["energy"][0]].to_numpy()
+    return float(np.log10(energy.max() / energy.min()))
 
 
 def measured_cells_only() -> Result:
@@ -161,9 +176,8 @@ def measured_cells_only() -> Result:
     return {
         "model": "llama-2-70b",
         "cells": kept.height,
-        "coefficients": dict(zip(TERMS, fit.coefficients.tolist(), strict=True)),
+        **_describe(fit),
         "r2": fit.r2,
-        **_f_and_p(fit),
     }
 
 
