@@ -133,6 +133,30 @@ def assign(  # noqa: PLR0913 - one argument for each constraint
     return _describe(model, solution, runtime)
 
 
+def spread(
+    choice: NDArray[np.int32],
+    splits: list[tuple[int, int, int]],
+    count: NDArray[np.int64],
+    deployments: int,
+) -> Array:
+    """Part of each row's count that each deployment gets, array (Q, K).
+
+    Parameters
+    ----------
+    choice : int array (Q,)
+    splits : list of (row, deployment, count)
+        Every part of the rows that `choice` does not hold alone.
+    count : int array (Q,)
+    deployments : int
+        Their number, K.
+    """
+    shares = np.eye(deployments)[choice]
+    shares[[row for row, _, _ in splits]] = 0.0
+    for row, deployment, queries in splits:
+        shares[row, deployment] += queries / count[row]
+    return shares
+
+
 def refuse_infeasible(model: Model, solution: Solution) -> None:
     """Raise if the constraints conflict, or if no whole assignment keeps them.
 

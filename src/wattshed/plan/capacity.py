@@ -15,12 +15,12 @@ import numpy as np
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment
-from wattshed.plan.assign import refuse_infeasible
+from wattshed.plan.assign import refuse_infeasible, spread
 from wattshed.plan.cost import ACCURACY_MEASURES, accuracies
 from wattshed.plan.problem import Problem
 from wattshed.records import Price
 from wattshed.transport.model import Constraint, make_model
-from wattshed.transport.solve import Solution, solve
+from wattshed.transport.solve import solve
 
 COUNT, RUNTIME, TOKENS = 0, 1, 2
 
@@ -196,16 +196,12 @@ def solve_constrained(
         for c, price in zip(constraints, solution.price, strict=True)
     ]
     return Constrained(
-        _shares(problem, solution), solution.bound, solution.gap, prices, solution.converged
+        spread(solution.choice, solution.splits, problem.queries.count, len(problem.deployments)),
+        solution.bound,
+        solution.gap,
+        prices,
+        solution.converged,
     )
-
-
-def _shares(problem: Problem, solution: Solution) -> Array:
-    shares = np.eye(len(problem.deployments))[solution.choice]
-    shares[[row for row, _, _ in solution.splits]] = 0.0
-    for row, deployment, queries in solution.splits:
-        shares[row, deployment] += queries / problem.queries.count[row]
-    return shares
 
 
 def keeps(problem: Problem, constraints: tuple[Constraint, ...], shares: Array) -> bool:

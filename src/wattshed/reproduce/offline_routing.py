@@ -8,13 +8,14 @@ once, and each model gets a least share of the queries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.data.catalog import read_table
 from wattshed.fit.forms import FORMS, Array
-from wattshed.reproduce.covering import cover
+from wattshed.plan.assign import assign, spread
 from wattshed.reproduce.offline_models import LLAMAS
 from wattshed.reproduce.offline_tables import TERMS
 from wattshed.reproduce.study import MODELS, Result, published_value
@@ -96,18 +97,16 @@ def intended(routing: Routing) -> list[Result]:
 
 def intended_with_floors(routing: Routing) -> list[Result]:
     """The same with the least share of each model, an exact transportation problem."""
+    least = routing.floors / routing.count.sum()
     return [
-        _point(
-            routing, z, cover(cost(routing, z), routing.count, _queries_on(routing), routing.floors)
-        )
-        for z in WEIGHTS
+        _point(routing, z, _cheapest(routing, cost(routing, z), min_share=least)) for z in WEIGHTS
     ]
 
 
-def _queries_on(routing: Routing) -> Array:
-    """Gain (K, Q, K) of `cover` that counts the queries of each model."""
-    k = len(LLAMAS)
-    return np.broadcast_to(np.eye(k)[:, None, :], (k, *routing.energy_j.shape))
+def _cheapest(routing: Routing, costs: Array, **limits: Any) -> Array:
+    """Shares (Q, K) of the cheapest assignment of whole queries within limits of `assign`."""
+    found = assign(costs, np.zeros_like(costs), count=routing.count, **limits)
+    return spread(found.choice, found.splits, routing.count, len(LLAMAS))
 
 
 def as_coded(routing: Routing) -> list[Result]:
@@ -130,15 +129,13 @@ def _floors_and_rest(routing: Routing, rest: int) -> tuple[Array, Result]:
     """Shares with floors elsewhere and all others on model `rest`; the range of energies."""
     queries = routing.floors.copy()
     queries[rest] += routing.count.sum() - queries.sum()
+    part = queries / queries.sum()
     low, high = (
         routing.count
-        @ (
-            cover(sign * routing.energy_j, routing.count, _queries_on(routing), queries)
-            * routing.energy_j
-        ).sum(axis=1)
+        @ (_cheapest(routing, sign * routing.energy_j, min_share=part) * routing.energy_j).sum(1)
         for sign in (1.0, -1.0)
     )
-    shares = np.broadcast_to(queries / queries.sum(), routing.energy_j.shape)
+    shares = np.broadcast_to(part, routing.energy_j.shape)
     return shares, {
         "rest_to": LLAMAS[rest],
         "energy_low_kwh": kwh(float(low)),
@@ -200,8 +197,8 @@ def best_at_round_robin_accuracy(workload: Workload) -> Result:
     """Least energy at the token-weighted accuracy that the study's round robin reaches."""
     routing = make_routing(workload)
     target = published_value("online", "accuracy", "round-robin") / 100
-    floor = np.array([target * float(routing.count @ routing.tokens)])
-    shares = cover(routing.energy_j, routing.count, routing.quality[None], floor)
+    floor = target * float(routing.count @ routing.tokens) / float(routing.count.sum())
+    shares = _cheapest(routing, routing.energy_j, accuracy=routing.quality, min_accuracy=floor)
     point = _point(routing, 1.0, shares)
     return {
         **{key: value for key, value in point.items() if key != "zeta"},
