@@ -18,6 +18,9 @@ from wattshed.records import Profile
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
+DEFAULT_CLASS = "default"
+"""SLO of queries of no class, and of classes that have none of their own."""
+
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -41,10 +44,21 @@ class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latency promise of one class of queries, in seconds."""
+    """Latency promise of one class of queries, in seconds.
+
+    Attributes
+    ----------
+    ttft_s : float or None
+        Time to the first token.
+    tbt_s : float or None
+        Time between tokens.
+    e2e_s : float or None
+        Time to the last token.
+    """
 
     ttft_s: Positive | None = None
     tbt_s: Positive | None = None
+    e2e_s: Positive | None = None
 
 
 class FleetKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,12 +105,24 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, frozen=True):
-    """Deployments with unique names, and the SLO classes."""
+    """Deployments with unique names, and the SLO classes.
+
+    Attributes
+    ----------
+    slo : dict
+        By class of query; see `DEFAULT_CLASS`.
+    """
 
     name: str
     deployments: list[Deployment]
     slo: dict[str, Slo] = {}
     content_hash: str = ""
+
+
+def describe_slo(slo: Slo) -> str:
+    """An SLO for people, e.g. ``ttft 0.5 s, tbt 0.1 s``."""
+    stated = ((key, getattr(slo, key)) for key in slo.__struct_fields__)
+    return ", ".join(f"{key.removesuffix('_s')} {value:g} s" for key, value in stated if value)
 
 
 def load_fleet(source: str | Path) -> Fleet:

@@ -185,10 +185,35 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--runtime-budget", "fast"],
         ["--runtime-budget", "'fast'", "1.1x"],
     ),
-    "a budget and a weight": (
+    "an aim and a weight": (
         {},
-        ["plan", "--runtime-budget", "1.1x", "--lambda", "0.5"],
-        ["--runtime-budget", "one of the two"],
+        ["plan", "--minimize", "energy", "--lambda", "0.5"],
+        ["--minimize", "0.5", "one of the two"],
+    ),
+    "an unknown aim": (
+        {},
+        ["plan", "--minimize", "cost"],
+        ["--minimize", "'cost'", "energy or runtime"],
+    ),
+    "an energy budget that is no number": (
+        {},
+        ["plan", "--energy-budget", "low"],
+        ["--energy-budget", "'low'", "0.98x"],
+    ),
+    "a budget for a class without queries": (
+        {},
+        ["plan", "--runtime-budget", "chat=2"],
+        ["--runtime-budget", "'chat'", "none"],
+    ),
+    "an SLO that is no latency": (
+        {},
+        ["plan", "--slo", "chat:p99=2"],
+        ["--slo", "'chat:p99=2'", "ttft=S"],
+    ),
+    "an SLO that no deployment keeps": (
+        {},
+        ["plan", "--slo", "e2e=0.01"],
+        ["alpaca", "output_tokens=", "relax the SLO e2e 0.01 s"],
     ),
     "a budget out of reach": (
         {},

@@ -11,8 +11,8 @@ from msgspec import structs
 from wattshed import InfeasibleError, load_fleet, plan_workload, read_workload
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
-from wattshed.plan.capacity import Limits
 from wattshed.plan.cost import Weights
+from wattshed.plan.limits import Bound, Limits
 from wattshed.records import Plan
 
 HYBRID = ("hybrid-2024", "alpaca")
@@ -33,7 +33,7 @@ def portion(plan: Plan, name: str) -> float:
 
 @pytest.mark.parametrize("ratio", [1.05, 1.1, 2.0])
 def test_a_runtime_budget_binds_and_its_weight_gives_the_same_plan(ratio: float) -> None:
-    plan = hybrid(Limits(runtime_budget_ratio=ratio))
+    plan = hybrid(Limits(runtime=Bound(ratio, relative=True)))
     reference = next(b for b in plan.baselines if b.name == plan.reference)
     assert plan.runtime_s_mean <= ratio * reference.runtime_s_mean
     assert plan.runtime_s_mean >= 0.999 * ratio * reference.runtime_s_mean
@@ -49,14 +49,14 @@ def test_a_runtime_budget_binds_and_its_weight_gives_the_same_plan(ratio: float)
 
 
 def test_a_wide_budget_changes_nothing() -> None:
-    free, wide = hybrid(), hybrid(Limits(runtime_budget_ratio=50.0))
+    free, wide = hybrid(), hybrid(Limits(runtime=Bound(50.0, relative=True)))
     assert wide.energy_j == pytest.approx(free.energy_j, rel=1e-12)
     assert not wide.prices[0].binding
 
 
 def test_a_budget_below_the_fastest_plan_is_refused() -> None:
     with pytest.raises(ParameterError, match="out of reach"):
-        hybrid(Limits(runtime_budget_ratio=0.5))
+        hybrid(Limits(runtime=Bound(0.5, relative=True)))
 
 
 def test_a_largest_share_is_kept_and_has_a_price() -> None:
@@ -134,7 +134,7 @@ def test_limits_out_of_range_are_refused() -> None:
         {"horizon_s": np.nan},
         {"accuracy_floor": 1.2},
         {"accuracy_measure": "rouge"},
-        {"runtime_budget_s": -1.0},
+        {"runtime": Bound(-1.0)},
     ):
         with pytest.raises(ParameterError):
             Limits(**arguments)

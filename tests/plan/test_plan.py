@@ -13,8 +13,8 @@ from msgspec import structs
 from wattshed import load_fleet, load_profile, plan_workload, read_workload
 from wattshed.errors import ParameterError, UnservableError
 from wattshed.fleet import Fleet
-from wattshed.plan.capacity import Limits
 from wattshed.plan.cost import Weights
+from wattshed.plan.limits import Limits
 from wattshed.records import Plan
 from wattshed.workload.table import Workload
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wattshed.cli.limits import limit_options, parse_limits, parse_weight, with_slo
 from wattshed.cli.shared import (
     errors_at_the_edge,
     fleet_option,
@@ -44,9 +45,14 @@ class Evaluation:
     "--lambda",
     "energy_weight",
     type=float,
-    default=1.0,
-    show_default=True,
-    help="Weight of energy against runtime: 1 is energy alone, 0 runtime alone.",
+    default=None,
+    help="Weight of energy against runtime: 1 is energy alone, 0 runtime alone.  [default: 1]",
+)
+@click.option(
+    "--minimize",
+    metavar="energy|runtime",
+    help="The same by name: energy is --lambda 1, runtime is --lambda 0. Within budgets the other"
+    " needs no weight.",
 )
 @click.option(
     "--zeta",
@@ -62,26 +68,7 @@ class Evaluation:
     help="Scales of energy, runtime and accuracy: ideal (each at its own optimum), range"
     " (min-max, as in the offline study) or none (joules plus seconds, as in the hybrid study).",
 )
-@click.option(
-    "--runtime-budget",
-    metavar="X",
-    help="Largest mean runtime: seconds, or a multiple of the reference such as 1.1x. Finds λ.",
-)
-@click.option("--accuracy-floor", type=float, default=None, help="Smallest accuracy, 0 to 1.")
-@click.option(
-    "--accuracy-measure",
-    default="query-mean",
-    show_default=True,
-    help="What the floor bounds: query-mean or token-weighted.",
-)
-@click.option(
-    "--horizon",
-    type=float,
-    default=None,
-    metavar="S",
-    help="Seconds in which the workload must be served: limits each deployment's busy time to"
-    " replicas x horizon x utilisation.",
-)
+@limit_options
 @click.option(
     "--idle-power",
     multiple=True,
@@ -101,12 +88,15 @@ def plan(
     *,
     fleet_source: str,
     workload_source: str,
-    energy_weight: float,
+    energy_weight: float | None,
+    minimize: str | None,
     zeta: float | None,
     normalise: str,
-    runtime_budget: str | None,
+    runtime_budgets: tuple[str, ...],
+    energy_budget: str | None,
     accuracy_floor: float | None,
     accuracy_measure: str,
+    slos: tuple[str, ...],
     horizon: float | None,
     idle_power: tuple[str, ...],
     evaluate_on: str | None,
@@ -126,23 +116,27 @@ def plan(
       wattshed plan --fleet fleet.toml --workload trace.csv -o plan
       wattshed plan --lambda 0.9 --json
       wattshed plan --runtime-budget 1.5x            least energy within a mean runtime
+      wattshed plan --minimize runtime --energy-budget 0.98x
+      wattshed plan --slo ttft=1,e2e=60              where every query keeps its latency
       wattshed plan --horizon 86400                  with the replicas that there are, in a day
       wattshed plan --idle-power a100=60
       wattshed plan --evaluate-on half               can it save before answers are known?
     """
     from dataclasses import asdict, replace
 
+    import msgspec
+
     from wattshed.fleet import load_fleet
-    from wattshed.plan.capacity import Limits
     from wattshed.plan.cost import Weights
     from wattshed.plan.planner import plan_workload, with_idle_power
 
     with errors_at_the_edge():
-        weights = Weights(energy_weight, zeta, normalise)
-        seconds, ratio = parse_runtime_budget(runtime_budget, energy_weight)
-        limits = Limits(horizon, seconds, ratio, accuracy_floor, accuracy_measure)
+        weights = Weights(parse_weight(minimize, energy_weight), zeta, normalise)
+        limits = parse_limits(
+            runtime_budgets, energy_budget, accuracy_floor, accuracy_measure, horizon
+        )
         idle = parse_idle_power(idle_power)
-        fleet = load_fleet(fleet_source)
+        fleet = with_slo(load_fleet(fleet_source), slos)
         workload, test = _workloads(workload_source, evaluate_on, seed)
         with solving() as on_progress:
             made = plan_workload(
@@ -154,16 +148,17 @@ def plan(
                 seed=seed,
                 on_progress=on_progress,
             )
-        weights = replace(weights, energy=made.energy_weight)
+        asked, weights = weights, replace(weights, energy=made.energy_weight)
         refuse_evaluation_of_prices(made, evaluate_on)
         judged = _evaluate(with_idle_power(fleet, idle), workload, test, weights)
         inputs = {
             "fleet": {"name": fleet_source, "sha256": fleet.content_hash},
             "workload": {"name": workload_source, "sha256": workload.content_hash},
-            "lambda": energy_weight,
+            "lambda": asked.energy,
             "zeta": zeta,
             "normalise": normalise,
             "limits": asdict(limits),
+            "slo": msgspec.to_builtins(fleet.slo),
             "idle_power_w": idle,
             "evaluate_on": {"name": evaluate_on, "sha256": test.content_hash} if test else None,
             "seed": seed,
@@ -186,32 +181,6 @@ def plan(
         print_tables([evaluation_table(judged.found, workload.name, judged.workload.name)])
     for warning in made.warnings:
         note(f"warning: {warning}")
-
-
-def parse_runtime_budget(
-    value: str | None, energy_weight: float
-) -> tuple[float | None, float | None]:
-    """Read seconds, or a multiple such as 1.1x, into (seconds, ratio).
-
-    Raises
-    ------
-    ParameterError
-    """
-    from wattshed.errors import ParameterError
-
-    if value is None:
-        return None, None
-    if energy_weight != 1.0:
-        raise ParameterError(
-            "--runtime-budget", f"--lambda is {energy_weight:g}, too", "give one of the two"
-        )
-    try:
-        number = float(value.removesuffix("x"))
-    except ValueError:
-        raise ParameterError(
-            "--runtime-budget", repr(value), "give seconds, or a multiple such as 1.1x"
-        ) from None
-    return (None, number) if value.endswith("x") else (number, None)
 
 
 def refuse_evaluation_of_prices(made: Plan, evaluate_on: str | None) -> None:

@@ -1,79 +1,30 @@
 """What couples the queries of a plan, and the plan that respects it.
 
-Shares, busy time, query and token caps of deployments; a budget of mean runtime and a
-floor of accuracy for the whole workload. Each has a price in joules per unit, so that
-argmin over deployments of priced cost is the plan, up to the few queries that tie.
+Shares, busy time, query and token caps of deployments; budgets of mean runtime and of
+energy and a floor of accuracy for the whole workload. Each has a price in joules per
+unit, so that argmin over deployments of priced cost is the plan, up to the few queries
+that tie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment
 from wattshed.plan.assign import refuse_infeasible, spread
-from wattshed.plan.cost import ACCURACY_MEASURES, accuracies
+from wattshed.plan.cost import Scales, Weights, accuracies
+from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem
-from wattshed.records import Price
+from wattshed.records import DeploymentPrices, Price, PriceRule
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import solve
 
-COUNT, RUNTIME, TOKENS = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits on the whole workload; None for none.
-
-    Attributes
-    ----------
-    horizon_s : float or None
-        Time in which the workload must be served: replicas x horizon x utilisation is
-        what a deployment may be busy.
-    runtime_budget_s : float or None
-        Largest mean runtime of a query.
-    runtime_budget_ratio : float or None
-        The same, as a multiple of the reference baseline's mean runtime.
-    accuracy_floor : float or None
-        Smallest accuracy in [0, 1], by `accuracy_measure`.
-    accuracy_measure : {"query-mean", "token-weighted"}
-    """
-
-    horizon_s: float | None = None
-    runtime_budget_s: float | None = None
-    runtime_budget_ratio: float | None = None
-    accuracy_floor: float | None = None
-    accuracy_measure: str = "query-mean"
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("--horizon", self.horizon_s),
-            ("--runtime-budget", self.runtime_budget_s),
-            ("--runtime-budget", self.runtime_budget_ratio),
-        ):
-            if value is not None and not (value > 0 and np.isfinite(value)):
-                raise ParameterError(name, f"{value:g}", "give a number above 0")
-        if self.accuracy_floor is not None and not 0 <= self.accuracy_floor <= 1:
-            raise ParameterError(
-                "--accuracy-floor", f"{self.accuracy_floor:g} is outside [0, 1]", "give 0 to 1"
-            )
-        if self.accuracy_measure not in ACCURACY_MEASURES:
-            raise ParameterError(
-                "--accuracy-measure",
-                f"{self.accuracy_measure!r} is unknown",
-                f"use one of {', '.join(ACCURACY_MEASURES)}",
-            )
-
-    def against(self, reference_s: float) -> Limits:
-        """The same limits, a relative runtime budget in seconds."""
-        if self.runtime_budget_ratio is None:
-            return self
-        seconds = self.runtime_budget_ratio * reference_s
-        return replace(self, runtime_budget_s=seconds, runtime_budget_ratio=None)
+COUNT, RUNTIME, TOKENS, ENERGY, CLASSES = range(5)
+"""What constraints add up: columns of their usage; from CLASSES on, one for each class."""
 
 
 @dataclass(frozen=True)
@@ -100,23 +51,53 @@ class Constrained:
     converged: bool
 
 
-def constraints_of(problem: Problem, limits: Limits) -> tuple[Constraint, ...]:
-    """The coupling constraints of a problem; empty if every query is free to choose."""
+def constraints_of(
+    problem: Problem, limits: Limits, sunk_idle_j: float = 0.0
+) -> tuple[Constraint, ...]:
+    """The coupling constraints of a problem; empty if every query is free to choose.
+
+    Parameters
+    ----------
+    problem : Problem
+    limits : Limits
+        In SI units.
+    sunk_idle_j : float
+        Part of an energy budget that no decision changes.
+    """
     found: list[Constraint] = []
-    k = len(problem.deployments)
     for index, deployment in enumerate(problem.deployments):
         for name, unit, column, sign, bound in _of_deployment(deployment, problem.total, limits):
-            usage = np.zeros((k, 3))
+            usage = _no_usage(problem)
             usage[index, column] = sign
             found.append(Constraint(f"{name} of {deployment.name}", unit, usage, sign * bound))
-    if limits.runtime_budget_s is not None:
-        usage = np.zeros((k, 3))
-        usage[:, RUNTIME] = 1.0
-        bound = limits.runtime_budget_s * problem.total
-        found.append(Constraint("runtime budget", "s", usage, bound))
+    for name, unit, column, bound in _of_workload(problem, limits, sunk_idle_j):
+        usage = _no_usage(problem)
+        usage[:, column] = 1.0
+        found.append(Constraint(name, unit, usage, bound))
     if limits.accuracy_floor is not None:
-        found.append(_accuracy_floor(problem, limits))
+        found.append(_accuracy_floor(problem, limits.accuracy_floor, limits.accuracy_measure))
     return tuple(found)
+
+
+def _no_usage(problem: Problem) -> Array:
+    return np.zeros((len(problem.deployments), CLASSES + len(problem.queries.classes)))
+
+
+def _of_workload(
+    problem: Problem, limits: Limits, sunk_idle_j: float
+) -> list[tuple[str, str, int, float]]:
+    """Name, unit, column and bound of the budgets of totals."""
+    queries = problem.queries
+    found = []
+    if limits.runtime is not None:
+        found.append(("runtime budget", "s", RUNTIME, limits.runtime.value * problem.total))
+    for name, bound in limits.class_runtime.items():
+        group = queries.classes.index(name)
+        number = float(queries.count[queries.group == group].sum())
+        found.append((f"runtime budget of {name}", "s", CLASSES + group, bound.value * number))
+    if limits.energy is not None:
+        found.append(("energy budget", "J", ENERGY, limits.energy.value - sunk_idle_j))
+    return found
 
 
 def _of_deployment(
@@ -142,16 +123,25 @@ def _of_deployment(
     ]
 
 
-def _accuracy_floor(problem: Problem, limits: Limits) -> Constraint:
-    assert limits.accuracy_floor is not None
-    usage = np.zeros((len(problem.deployments), 3))
-    if limits.accuracy_measure == "query-mean":
+def _accuracy_floor(problem: Problem, floor: float, measure: str) -> Constraint:
+    usage = _no_usage(problem)
+    if measure == "query-mean":
         column, weight = COUNT, float(problem.total)
     else:
         tokens = problem.queries.m + problem.queries.n
         column, weight = TOKENS, float(tokens @ problem.queries.count)
     usage[:, column] = -accuracies(problem)
-    return Constraint("accuracy floor", "", usage, -limits.accuracy_floor * weight)
+    return Constraint("accuracy floor", "", usage, -floor * weight)
+
+
+def _features(problem: Problem) -> Iterator[Array]:
+    """What constraints add up besides queries, arrays (Q, K) by column of their usage."""
+    shape = problem.runtime_s.shape
+    yield problem.runtime_s
+    yield np.broadcast_to((problem.queries.m + problem.queries.n)[:, None], shape)
+    yield problem.energy_j
+    for group in range(len(problem.queries.classes)):
+        yield np.where(problem.queries.group[:, None] == group, problem.runtime_s, 0.0)
 
 
 def solve_constrained(
@@ -176,15 +166,18 @@ def solve_constrained(
     InfeasibleError
         If the constraints conflict; names them and the least relaxation.
     """
-    tokens = np.broadcast_to((problem.queries.m + problem.queries.n)[:, None], cost.shape)
-    uses_tokens = any((c.usage[:, TOKENS] != 0).any() for c in constraints)
-    features = np.stack([problem.runtime_s, tokens] if uses_tokens else [problem.runtime_s])
+    used = [
+        column
+        for column in range(1, constraints[0].usage.shape[1])
+        if any(c.usage[:, column].any() for c in constraints)
+    ]
     narrowed = tuple(
-        Constraint(c.name, c.unit, c.usage[:, : len(features) + 1], c.bound) for c in constraints
+        Constraint(c.name, c.unit, c.usage[:, [COUNT, *used]], c.bound) for c in constraints
     )
+    features = [each for column, each in enumerate(_features(problem), 1) if column in used]
     model = make_model(
         np.where(problem.eligible, cost, 0.0),
-        features,
+        np.array(features).reshape(len(used), *cost.shape),
         problem.eligible,
         problem.queries.count.astype(float),
         narrowed,
@@ -207,15 +200,55 @@ def solve_constrained(
 def keeps(problem: Problem, constraints: tuple[Constraint, ...], shares: Array) -> bool:
     """Whether an assignment keeps all constraints, to 1e-9 of each bound."""
     counted = shares * problem.queries.count[:, None]
-    tokens = (problem.queries.m + problem.queries.n)[:, None]
-    totals = np.stack(
-        [
-            counted.sum(axis=0),
-            (counted * problem.runtime_s).sum(axis=0),
-            (counted * tokens).sum(axis=0),
-        ],
-        axis=1,
-    )
+    columns = [counted.sum(axis=0)]
+    columns += [(counted * feature).sum(axis=0) for feature in _features(problem)]
+    totals = np.stack(columns, axis=1)
     return all(
         float((c.usage * totals).sum()) <= c.bound + 1e-9 * abs(c.bound) + 1e-9 for c in constraints
+    )
+
+
+def price_rule(
+    problem: Problem,
+    weights: Weights,
+    scales: Scales,
+    constraints: tuple[Constraint, ...] = (),
+    prices: Array | None = None,
+) -> PriceRule:
+    """A plan's weights and prices as the cost of any query on any deployment.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : Weights
+    scales : Scales
+    constraints : tuple of Constraint, length J
+    prices : array (J,), optional
+        In J per unit of each constraint.
+    """
+    part = 1.0 if weights.accuracy is None else weights.accuracy
+    names = problem.queries.classes
+    surcharge = _no_usage(problem)
+    for constraint, price in zip(constraints, () if prices is None else prices, strict=True):
+        surcharge += price * constraint.usage
+    if weights.accuracy is not None:
+        worth_j = (1 - weights.accuracy) * scales.energy_j / scales.accuracy_tokens
+        surcharge[:, TOKENS] -= worth_j * accuracies(problem)
+    # A budget of the whole workload charges every deployment alike.
+    energy = float(surcharge[:, ENERGY].max())
+    by_class = surcharge[:, CLASSES:].max(axis=0)
+    base_j_per_s = part * (1 - weights.energy) * scales.energy_j / scales.runtime_s
+    return PriceRule(
+        energy_weight=part * weights.energy + energy,
+        class_runtime_j_per_s={
+            name: float(price) for name, price in zip(names, by_class, strict=True) if price
+        },
+        deployments={
+            name: DeploymentPrices(
+                query_j=float(row[COUNT]),
+                runtime_j_per_s=float(base_j_per_s + row[RUNTIME]),
+                token_j=float(row[TOKENS]),
+            )
+            for name, row in zip(problem.names, surcharge, strict=True)
+        },
     )

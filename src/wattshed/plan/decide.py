@@ -9,12 +9,13 @@ import numpy as np
 
 from wattshed.fit.forms import Array
 from wattshed.plan.baselines import one_hot
-from wattshed.plan.capacity import Limits, constraints_of, solve_constrained
+from wattshed.plan.capacity import constraints_of, price_rule, solve_constrained
 from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
 from wattshed.plan.front import energy_at, next_prices, point_within_runtime
+from wattshed.plan.limits import Limits
 from wattshed.plan.pareto import runtime_front, runtime_weights
 from wattshed.plan.problem import Problem
-from wattshed.records import Price
+from wattshed.records import Price, PriceRule
 from wattshed.transport.model import Constraint
 
 
@@ -31,6 +32,8 @@ class Decision:
         Lower bound of the energy that is minimised; None if cost is not energy alone.
     gap : float
     prices : list of Price
+    rule : PriceRule
+        Weights and prices as a rule for single queries.
     constraints : tuple of Constraint
     converged : bool
     """
@@ -40,6 +43,7 @@ class Decision:
     bound_j: float | None
     gap: float
     prices: list[Price]
+    rule: PriceRule
     constraints: tuple[Constraint, ...]
     converged: bool
 
@@ -49,9 +53,22 @@ def decide(
     weights: Weights,
     scales: Scales,
     limits: Limits,
+    sunk_idle_j: float = 0.0,
     on_progress: Callable[[float, float], None] | None = None,
 ) -> Decision:
     """Find the cheapest assignment within the limits.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : Weights
+    scales : Scales
+    limits : Limits
+        In SI units.
+    sunk_idle_j : float
+        Part of an energy budget that no decision changes.
+    on_progress : callable, optional
+        Told (lower bound in J, relative gap).
 
     Raises
     ------
@@ -60,16 +77,18 @@ def decide(
     ParameterError
         If a runtime budget alone is out of reach.
     """
-    constraints = constraints_of(problem, limits)
+    constraints = constraints_of(problem, limits, sunk_idle_j)
     if not constraints:
         return _free(problem, weights, scales)
-    if len(constraints) == 1 and limits.runtime_budget_s is not None and energy_alone(weights):
-        return _within_budget(problem, weights, scales, limits.runtime_budget_s, constraints)
+    if len(constraints) == 1 and limits.runtime is not None and energy_alone(weights):
+        return _within_budget(problem, weights, scales, limits.runtime.value, constraints)
     cost_j = cost_matrix(problem, weights, scales) * scales.energy_j
     found = solve_constrained(problem, cost_j, constraints, on_progress)
     bound = found.bound if energy_alone(weights) else None
+    paid = np.array([price.price_j for price in found.prices])
+    rule = price_rule(problem, weights, scales, constraints, paid)
     return Decision(
-        found.shares, weights, bound, found.gap, found.prices, constraints, found.converged
+        found.shares, weights, bound, found.gap, found.prices, rule, constraints, found.converged
     )
 
 
@@ -82,7 +101,8 @@ def _free(problem: Problem, weights: Weights, scales: Scales) -> Decision:
     choice = least_cost(cost_matrix(problem, weights, scales))
     shares = one_hot(choice, len(problem.deployments))
     bound = _energy(problem, shares) if energy_alone(weights) else None
-    return Decision(shares, weights, bound, 0.0, [], (), True)
+    rule = price_rule(problem, weights, scales)
+    return Decision(shares, weights, bound, 0.0, [], rule, (), True)
 
 
 def _within_budget(
@@ -101,8 +121,12 @@ def _within_budget(
     energy = _energy(problem, decided.shares)
     bound = min(float(energy_at(front, np.array([budget_s]))[0]), energy)
     prices = [Price("runtime budget", "s", price, price > 0)]
-    return Decision(
-        decided.shares, found, bound, (energy - bound) / abs(energy), prices, constraints, True
+    return replace(
+        decided,
+        bound_j=bound,
+        gap=(energy - bound) / abs(energy),
+        prices=prices,
+        constraints=constraints,
     )
 
 

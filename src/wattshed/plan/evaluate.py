@@ -6,7 +6,7 @@ other it decides by expected lengths and pays what each query really costs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from wattshed.plan.problem import Choice, Problem, build_problem, predict_proble
 from wattshed.plan.totals import is_significant, make_account, saving_interval, total
 from wattshed.records import OutOfSample
 from wattshed.workload.lengths import PREDICTORS
-from wattshed.workload.table import Queries, Workload
+from wattshed.workload.table import Workload
 
 KNOWN = "known"
 """Decides by the true lengths: what a perfect predictor would reach."""
@@ -96,12 +96,13 @@ def evaluate_out_of_sample(
 
 def _decide(rule: _Rule, actual: Problem, predictor: str, n: Array) -> _Decided:
     """Choose by expected lengths `n` (Q,); what cannot be served there goes elsewhere."""
-    queries = Queries(actual.queries.m, n, actual.queries.count)
-    expected = predict_problem(rule.fleet, queries, np.zeros_like(actual.round_robin))
+    expected = predict_problem(
+        rule.fleet, replace(actual.queries, n=n), np.zeros_like(actual.round_robin)
+    )
     wanted = least_cost(rule.cost(expected))
     served = actual.eligible[np.arange(len(wanted)), wanted] & expected.eligible.any(axis=1)
     choice = np.where(served, wanted, least_cost(rule.cost(actual)))
-    return _Decided(predictor, choice, int(queries.count[~served].sum()))
+    return _Decided(predictor, choice, int(actual.queries.count[~served].sum()))
 
 
 def _pay(

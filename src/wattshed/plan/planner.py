@@ -12,7 +12,7 @@ from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
 from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single
-from wattshed.plan.capacity import Limits, keeps
+from wattshed.plan.capacity import keeps
 from wattshed.plan.cost import (
     Scales,
     Weights,
@@ -22,6 +22,7 @@ from wattshed.plan.cost import (
     make_scales,
 )
 from wattshed.plan.decide import decide
+from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem, build_problem
 from wattshed.plan.sensitivity import vary
 from wattshed.plan.totals import (
@@ -98,9 +99,14 @@ def plan_workload(
     cost = cost_matrix(problem, weights, scales)
     baselines = all_baselines(problem, cost, seed)
     reference = reference_single(problem, cost)
-    alone = (baselines[reference].shares * problem.runtime_s).sum(axis=1)
-    limits = (limits or Limits()).against(float(alone @ problem.queries.count) / problem.total)
-    decision = decide(problem, weights, scales, limits, on_progress)
+    limits = limits or Limits()
+    decision = decide(
+        problem,
+        weights,
+        scales,
+        *_in_si_units(limits, problem, baselines[reference], reference),
+        on_progress,
+    )
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -108,9 +114,17 @@ def plan_workload(
         _policy(problem, cost, compared, row, decision.constraints)
         for row in range(1, len(compared.baselines) + 1)
     ]
-    sunk = compared.account.sunk_idle_j
     accuracy = _accuracy(problem, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
+    sensitivity, infeasible = vary(
+        problem,
+        compared,
+        lambda case: (
+            decide(
+                case, asked, scales, *_in_si_units(limits, case, baselines[reference], reference)
+            ).shares
+        ),
+    )
     plan = Plan(
         energy_j=float(compared.account.energy_j(energy, runtime)),
         sunk_idle_j=compared.account.sunk_idle_j,
@@ -125,22 +139,43 @@ def plan_workload(
         accuracy_query_mean=accuracy[0],
         accuracy_token_weighted=accuracy[1],
         reference=compared.baselines[compared.reference - 1].name,
-        assignment=_assignment(problem, compared),
+        assignment=_assignment(problem, compared, limits.horizon_s),
         baselines=policies,
-        sensitivity=vary(
-            problem,
-            compared,
-            lambda case: decide(case, asked, scales, limits).shares,
-        ),
+        sensitivity=sensitivity,
         curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),
-        warnings=_warnings(problem, compared.shares[0]),
+        warnings=[
+            *_warnings(problem, compared.shares[0]),
+            *(f"with {change} the limits cannot hold" for change in infeasible),
+        ],
         verdict="",
-        lower_bound_j=None if decision.bound_j is None else decision.bound_j + sunk,
+        lower_bound_j=None
+        if decision.bound_j is None
+        else decision.bound_j + compared.account.sunk_idle_j,
         gap=decision.gap,
         prices=decision.prices,
+        rule=decision.rule,
+        binding=[price.constraint for price in decision.prices if price.binding],
         converged=decision.converged,
     )
     return structs.replace(plan, verdict=describe(plan))
+
+
+def _in_si_units(
+    limits: Limits, problem: Problem, reference: Baseline, index: int
+) -> tuple[Limits, float]:
+    """Limits without multiples of the reference, and the idle energy that stays on anyway."""
+    queries = problem.queries
+    runtime, energy = (
+        (reference.shares * each).sum(axis=1) for each in (problem.runtime_s, problem.energy_j)
+    )
+    busy_s = float(runtime @ queries.count)
+    sunk = make_account(problem, busy_s, index, np.ones(len(problem.deployments))).sunk_idle_j
+    by_class = {
+        name: float(np.average(runtime[inside], weights=queries.count[inside]))
+        for name, inside in ((c, queries.group == g) for g, c in enumerate(queries.classes))
+    }
+    total_j = float(energy @ queries.count) + sunk
+    return limits.against(busy_s / problem.total, by_class, total_j), sunk
 
 
 def compare(
@@ -191,17 +226,20 @@ def _shares(problem: Problem, shares: Array) -> dict[str, float]:
     return dict(zip(problem.names, part.tolist(), strict=True))
 
 
-def _assignment(problem: Problem, compared: Compared) -> list[Portion]:
+def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -> list[Portion]:
     queries = problem.queries.count @ compared.shares[0]
     return [
         Portion(
-            deployment=name,
+            deployment=deployment.name,
             queries=round(float(queries[k])),
             share=float(queries[k]) / problem.total,
             energy_j=float(compared.totals.energy_j[0, k]),
             busy_s=float(compared.totals.runtime_s[0, k]),
+            busy_fraction=None
+            if horizon_s is None
+            else float(compared.totals.runtime_s[0, k]) / (deployment.replicas * horizon_s),
         )
-        for k, name in enumerate(problem.names)
+        for k, deployment in enumerate(problem.deployments)
     ]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from wattshed.errors import ParameterError, UnservableError
 from wattshed.fit.forms import Array
-from wattshed.fleet import Deployment, Fleet
+from wattshed.fleet import DEFAULT_CLASS, Deployment, Fleet, Slo, describe_slo
+from wattshed.plan.latency import keeps_slo
 from wattshed.profiles import predict
 from wattshed.workload.table import Queries, Workload
 
@@ -29,7 +31,8 @@ class Problem:
         Energy of a query with its host power, idle power included.
     runtime_s : array (Q, K)
     eligible : bool array (Q, K)
-        Whether a deployment's token limits admit the query.
+        Whether a deployment's token limits admit the query, and it keeps the query's SLO
+        when it serves it alone.
     idle_power_w : array (K,)
         Power of a replica that stays on whatever is decided; 0 where unknown.
     extrapolated, negative : bool arrays (Q, K)
@@ -85,7 +88,7 @@ def build_problem(fleet: Fleet, workload: Workload) -> Problem:
     ParameterError
         If an idle power exceeds what its deployment draws when busy.
     """
-    queries = workload.distinct()
+    queries = workload.distinct(by_class=True)
     dealt = _deal(workload, queries, len(fleet.deployments))
     problem = predict_problem(fleet, queries, dealt)
     _refuse_unservable(fleet, workload, problem)
@@ -104,7 +107,7 @@ def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int6
         queries,
         np.stack([p.energy_j for p in predictions], axis=1) + host * runtime,
         runtime,
-        np.stack([_admits(d, queries) for d in deployments], axis=1),
+        np.stack([_admits(d, queries, fleet.slo) for d in deployments], axis=1),
         np.array([d.idle_power_w or 0.0 for d in deployments]),
         np.stack([p.extrapolated for p in predictions], axis=1),
         np.stack([p.negative for p in predictions], axis=1),
@@ -112,8 +115,9 @@ def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int6
     )
 
 
-def _admits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:
-    admitted = np.ones(len(queries.m), bool)
+def _admits(deployment: Deployment, queries: Queries, slo: dict[str, Slo]) -> NDArray[np.bool_]:
+    """Where token limits and the SLO of the query's class let it go, bool array (Q,)."""
+    admitted = keeps_slo(deployment.profile, queries, slo)
     for limit, tokens in (
         (deployment.max_input_tokens, queries.m),
         (deployment.max_output_tokens, queries.n),
@@ -132,9 +136,11 @@ def _deal(workload: Workload, queries: Queries, k: int) -> NDArray[np.int64]:
     positions = np.arange(k)
     first = (positions - start[:, None]) % k
     dealt = np.maximum(0, (count[:, None] - first + k - 1) // k)
-    width = int(queries.n.max()) + 1
+    width, classes = int(queries.n.max()) + 1, len(queries.classes)
+    group = pl.Series(queries.classes).search_sorted(workload.classes).to_numpy()
     keys = table["input_tokens"].to_numpy() * width + table["output_tokens"].to_numpy()
-    index = np.searchsorted(queries.m.astype(np.int64) * width + queries.n.astype(np.int64), keys)
+    known = queries.m.astype(np.int64) * width + queries.n.astype(np.int64)
+    index = np.searchsorted(known * classes + queries.group, keys * classes + group)
     total = np.zeros((len(queries.m), k), np.int64)
     np.add.at(total, index, dealt)
     return total
@@ -143,13 +149,17 @@ def _deal(workload: Workload, queries: Queries, k: int) -> NDArray[np.int64]:
 def _refuse_unservable(fleet: Fleet, workload: Workload, problem: Problem) -> None:
     nowhere = np.flatnonzero(~problem.eligible.any(axis=1))
     if len(nowhere):
-        m, n = int(problem.queries.m[nowhere[0]]), int(problem.queries.n[nowhere[0]])
-        affected = int(problem.queries.count[nowhere].sum())
+        queries = problem.queries
+        m, n = int(queries.m[nowhere[0]]), int(queries.n[nowhere[0]])
+        label = queries.classes[queries.group[nowhere[0]]]
+        affected = int(queries.count[nowhere].sum())
+        slo = fleet.slo.get(label, fleet.slo.get(DEFAULT_CLASS))
         raise UnservableError(
-            f"{workload.name}: query with input_tokens={m}, output_tokens={n}",
+            f"{workload.name}: query with input_tokens={m}, output_tokens={n}"
+            + (f", class={label}" if label else ""),
             f"no deployment of {fleet.name} may serve it (nor {affected - 1} others)",
             "raise max_input_tokens, max_output_tokens or max_context_tokens of a deployment,"
-            " or remove the query",
+            f"{f' relax the SLO {describe_slo(slo)},' if slo else ''} or remove the query",
         )
 
 

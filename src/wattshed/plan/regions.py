@@ -50,7 +50,7 @@ def find_regions(fleet: Fleet, scales: Scales, weights: Weights, around: Queries
     m, n = _grid(around.m), _grid(around.n)
     mm, nn = np.meshgrid(m, n)
     ones = np.ones(mm.size, np.int64)
-    queries = Queries(mm.ravel(), nn.ravel(), ones)
+    queries = Queries(mm.ravel(), nn.ravel(), ones, 0 * ones)
     shape = (mm.size, len(fleet.deployments))
     problem = predict_problem(fleet, queries, np.zeros(shape, np.int64))
     choice = least_cost(cost_matrix(problem, weights, scales))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wattshed.errors import InfeasibleError
 from wattshed.fit.forms import Array
 from wattshed.plan.problem import Problem
 from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
@@ -21,7 +22,7 @@ IDLE_POWERS_W = (5.0, 15.0, 30.0, 60.0)
 
 def vary(
     problem: Problem, compared: Compared, solve: Callable[[Problem], Array]
-) -> list[Sensitivity]:
+) -> tuple[list[Sensitivity], list[str]]:
     """Solve again with each deployment's energy 10 % off, and with sunk idle power.
 
     Parameters
@@ -34,15 +35,25 @@ def vary(
 
     Returns
     -------
-    list of Sensitivity
+    found : list of Sensitivity
         Savings against the same reference deployment under the same change.
+    infeasible : list of str
+        Changes under which the plan's limits cannot hold.
     """
-    cases = [*_energy_cases(problem, compared), *_idle_cases(problem, compared)]
-    solved = [solve(case) for _, case, _ in cases]
+    cases, solved, infeasible = [], [], []
+    for label, case, account in (
+        *_energy_cases(problem, compared),
+        *_idle_cases(problem, compared),
+    ):
+        try:
+            solved.append(solve(case))
+            cases.append((label, account))
+        except InfeasibleError:
+            infeasible.append(label)
     shares = np.stack([compared.shares[compared.reference], compared.shares[0], *solved])
     totals = total(problem, shares)
     found = []
-    for row, (label, _, account) in enumerate(cases, start=2):
+    for row, (label, account) in enumerate(cases, start=2):
         saving, interval = saving_interval(totals, account, row, 0)
         fixed, _ = saving_interval(totals, account, 1, 0)
         part = problem.queries.count @ shares[row] / problem.total
@@ -56,7 +67,7 @@ def vary(
                 shares=dict(zip(problem.names, part.tolist(), strict=True)),
             )
         )
-    return found
+    return found, infeasible
 
 
 def _energy_cases(problem: Problem, compared: Compared) -> list[tuple[str, Problem, Account]]:

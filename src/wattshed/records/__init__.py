@@ -21,11 +21,13 @@ from wattshed.records.front import (
 )
 from wattshed.records.plan import (
     CurvePoint,
+    DeploymentPrices,
     OutOfSample,
     Plan,
     Policy,
     Portion,
     Price,
+    PriceRule,
     Sensitivity,
 )
 from wattshed.records.profile import (
@@ -43,6 +45,7 @@ __all__ = [
     "Boundary",
     "Budget",
     "CurvePoint",
+    "DeploymentPrices",
     "Domain",
     "FormScore",
     "FrontPoint",
@@ -56,6 +59,7 @@ __all__ = [
     "Policy",
     "Portion",
     "Price",
+    "PriceRule",
     "Profile",
     "ProfileFile",
     "Provenance",

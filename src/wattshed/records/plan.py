@@ -8,13 +8,20 @@ from wattshed.records.common import Interval
 
 
 class Portion(msgspec.Struct, frozen=True):
-    """What one deployment gets in a plan."""
+    """What one deployment gets in a plan.
+
+    Attributes
+    ----------
+    busy_fraction : float or None
+        Busy time over replicas x horizon; None without a horizon.
+    """
 
     deployment: str
     queries: int
     share: float
     energy_j: float
     busy_s: float
+    busy_fraction: float | None = None
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -36,6 +43,48 @@ class Price(msgspec.Struct, frozen=True):
     unit: str
     price_j: float
     binding: bool
+
+
+class DeploymentPrices(msgspec.Struct, frozen=True):
+    """What a deployment charges a query beyond its energy.
+
+    Attributes
+    ----------
+    query_j : float
+        For being sent there: its share and its query cap; negative where a smallest share
+        binds or accuracy is worth something.
+    runtime_j_per_s : float
+        For each second of its runtime: busy time, runtime budget, and runtime's own weight.
+    token_j : float
+        For each input and output token.
+    """
+
+    query_j: float = 0.0
+    runtime_j_per_s: float = 0.0
+    token_j: float = 0.0
+
+
+class PriceRule(msgspec.Struct, frozen=True):
+    """A plan as a rule for single queries: go where energy plus prices is least.
+
+    A query of m input and n output tokens costs on deployment k, in J or J-equivalents,
+    ``energy_weight x e_k(m, n) + (runtime_j_per_s + class price) x r_k(m, n) + query_j +
+    token_j x (m + n)``, with e_k less the idle power that stays on. The cheapest eligible
+    deployment is the plan's, but for the few queries that tie.
+
+    Attributes
+    ----------
+    energy_weight : float
+        1 where energy alone is minimised; more with a binding energy budget.
+    class_runtime_j_per_s : dict
+        Added to every deployment's for queries of an SLO class; only what is not zero.
+    deployments : dict
+        `DeploymentPrices` by name.
+    """
+
+    energy_weight: float
+    class_runtime_j_per_s: dict[str, float]
+    deployments: dict[str, DeploymentPrices]
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -137,6 +186,11 @@ class Plan(msgspec.Struct, frozen=True):
         Relative distance of what is minimised to its bound.
     prices : list of Price
         One for each limit; empty without limits.
+    rule : PriceRule or None
+        Weights and prices as a rule for single queries; always there in a plan that
+        `plan_workload` made.
+    binding : list of str
+        The limits that bind: whose price is above zero.
     converged : bool
         Whether the bound is proven; False after an interrupt.
     verdict : str
@@ -165,6 +219,8 @@ class Plan(msgspec.Struct, frozen=True):
     lower_bound_j: float | None = None
     gap: float = 0.0
     prices: list[Price] = []
+    rule: PriceRule | None = None
+    binding: list[str] = []
     converged: bool = True
 
 

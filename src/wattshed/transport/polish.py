@@ -67,9 +67,9 @@ def restrict(model: Model, pricing: Pricing, size: int) -> Restricted:
     near = np.isfinite(priced)
     if not everything:
         own = pricing.choice[rows]
-        reach = model.reach[0] + sum(
-            model.reach[d + 1] * np.abs(f[rows, own]) for d, f in enumerate(model.features)
-        )
+        reach = np.full(len(rows), model.reach[0])
+        for d, feature in enumerate(model.features):
+            reach += model.reach[d + 1] * np.abs(feature[rows, own])
         width = 2 * float(pricing.margin[rows].max()) * reach
         near &= priced - priced.min(axis=1, keepdims=True) <= width[:, None]
     owner, deployment = np.nonzero(near)

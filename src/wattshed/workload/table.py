@@ -50,27 +50,60 @@ class Workload:
         """Number of queries, multiplicities counted."""
         return int(self.table["count"].sum())
 
-    def distinct(self) -> Queries:
-        """Collapse to distinct (m, n), sorted, with how often each occurs."""
+    @property
+    def classes(self) -> pl.Series:
+        """SLO class of each row; "" where there is none."""
+        if "class" not in self.table.columns:
+            return pl.repeat("", self.table.height, eager=True).alias("class")
+        return self.table["class"].cast(pl.String).fill_null("")
+
+    def distinct(self, *, by_class: bool = False) -> Queries:
+        """Collapse to distinct (m, n), sorted, with how often each occurs.
+
+        Parameters
+        ----------
+        by_class : bool
+            Keep queries of different SLO classes apart; a query without one is of class "".
+        """
+        keys = ["input_tokens", "output_tokens", *(["class"] if by_class else [])]
         grouped = (
-            self.table.group_by("input_tokens", "output_tokens")
+            self.table.with_columns(self.classes)
+            .group_by(keys)
             .agg(pl.col("count").sum())
-            .sort("input_tokens", "output_tokens")
+            .sort(keys)
         )
+        names = grouped["class"] if by_class else pl.Series([""])
+        classes = names.unique().sort()
+        group = classes.search_sorted(names).to_numpy().astype(np.int64)
         return Queries(
             grouped["input_tokens"].to_numpy().astype(np.float64),
             grouped["output_tokens"].to_numpy().astype(np.float64),
             grouped["count"].to_numpy().astype(np.int64),
+            group if by_class else np.zeros(grouped.height, np.int64),
+            tuple(classes.to_list()),
         )
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Distinct queries as arrays (Q,): tokens as floats, counts as integers."""
+    """Distinct queries as arrays.
+
+    Attributes
+    ----------
+    m, n : arrays (Q,)
+        Input and output tokens.
+    count : int array (Q,)
+    group : int array (Q,)
+        SLO class of each, as an index into `classes`.
+    classes : tuple of str
+        In alphabetical order; "" where a query has none.
+    """
 
     m: NDArray[np.float64]
     n: NDArray[np.float64]
     count: NDArray[np.int64]
+    group: NDArray[np.int64]
+    classes: tuple[str, ...] = ("",)
 
 
 def read_workload(source: str | Path, *, aggregate_above: int = 2_000_000) -> Workload:
