@@ -62,15 +62,20 @@ def _what_it_hangs_on(sensitivity: list[Sensitivity]) -> str:
     if not sensitivity:
         return ""
     energy = [s for s in sensitivity if "energy" in s.change]
-    low = min(s.saving_pct for s in energy)
-    high = max(s.saving_pct for s in energy)
-    text = f"With one system's energy 10 % off, the best plan would save {low:.1f} to {high:.1f} %."
+    text = _ten_percent_off([s.saving_pct for s in energy]) if energy else ""
     lost = [s for s in sensitivity if s not in energy and not s.significant]
     if lost:
         text += (
             f" With {lost[0].change} the saving is {lost[0].saving_pct:.2f} % and not significant."
         )
-    return text
+    return text.strip()
+
+
+def _ten_percent_off(savings_pct: list[float]) -> str:
+    low, high = (f"{end:.1f}" for end in (min(savings_pct), max(savings_pct)))
+    if low == high == "0.0":
+        return "With one system's energy 10 % off, no plan would save anything either."
+    return f"With one system's energy 10 % off, the best plan would save {low} to {high} %."
 
 
 def _simplest_rule(plan: Plan, reference: Policy) -> str:
