@@ -13,6 +13,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.cost import Weights
 from wattshed.plan.limits import Bound, Limits
+from wattshed.plan.problem import build_problem
 from wattshed.records import Plan
 
 HYBRID = ("hybrid-2024", "alpaca")
@@ -138,3 +139,37 @@ def test_limits_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ParameterError):
             Limits(**arguments)
+
+
+def test_threshold_rules_are_the_best_that_keep_the_limits() -> None:
+    fleet, workload = load_fleet(HYBRID[0]), read_workload(HYBRID[1])
+    plan = plan_workload(fleet, workload, limits=Limits(runtime=Bound(1.5, relative=True)))
+    rules = [b for b in plan.baselines if b.name.startswith("best")]
+    assert len(rules) == 4
+    assert all(rule.keeps_limits for rule in rules)
+    best = next(rule for rule in rules if rule.family == "t-out")
+    problem = build_problem(fleet, workload)
+    small, large = problem.names.index("m1-pro"), problem.names.index("a100")
+    budget = plan.prices[0]
+    assert budget.binding
+    found = []
+    for threshold in range(1, 60):
+        at = np.where(problem.queries.n <= threshold, small, large)
+        at = np.where(problem.eligible[np.arange(len(at)), at], at, large)
+        energy, runtime = (
+            float(values[np.arange(len(at)), at] @ problem.queries.count)
+            for values in (problem.energy_j, problem.runtime_s)
+        )
+        if runtime <= 1.5 * plan.baselines[0].runtime_s_total:
+            found.append(energy)
+    assert best.energy_j == pytest.approx(min(found), rel=1e-12)
+    assert plan.energy_j <= best.energy_j
+
+
+def test_the_reference_keeps_the_limits_where_a_single_deployment_can() -> None:
+    fleet = load_fleet("offline-2024")
+    workload = read_workload("alpaca-gpt4-reconstructed")
+    assert plan_workload(fleet, workload).reference == "all llama-2-7b"
+    plan = plan_workload(fleet, workload, limits=Limits(accuracy_floor=0.57))
+    assert plan.reference == "all llama-2-70b"
+    assert "One point less of accuracy would save" in plan.verdict

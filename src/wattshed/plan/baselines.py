@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.fit.forms import Array
+from wattshed.plan.capacity import keeps, tolerated, usages
 from wattshed.plan.cost import least_cost
 from wattshed.plan.problem import Choice, Problem
+from wattshed.transport.model import Constraint
 
 STUDY_THRESHOLD = 32
 MAX_BOX_VALUES = 512
@@ -44,8 +46,12 @@ def one_hot(choice: Choice, k: int) -> Array:
     return np.eye(k)[choice]
 
 
-def all_baselines(problem: Problem, cost: Array, seed: int) -> list[Baseline]:
+def all_baselines(
+    problem: Problem, cost: Array, seed: int, constraints: tuple[Constraint, ...] = ()
+) -> list[Baseline]:
     """Every baseline, thresholds chosen to be as good as they can be at this cost.
+
+    Thresholds are the best ones that keep the constraints, or if none does, of all.
 
     Parameters
     ----------
@@ -54,13 +60,20 @@ def all_baselines(problem: Problem, cost: Array, seed: int) -> list[Baseline]:
         Cost that the exact plan minimises; inf where a query may not go.
     seed : int
         Of the random assignment.
+    constraints : tuple of Constraint, optional
+        From `wattshed.plan.capacity.constraints_of`.
     """
     k = len(problem.deployments)
     singles = [single(problem, cost, index) for index in range(k)]
     spread = [_round_robin(problem, cost), _random(problem, cost, seed)]
     if k == 1:
         return singles
-    return [*singles, *spread, *_study_thresholds(problem, cost), *_best_rules(problem, cost)]
+    return [
+        *singles,
+        *spread,
+        *_study_thresholds(problem, cost),
+        *_best_rules(problem, cost, constraints),
+    ]
 
 
 def single(problem: Problem, cost: Array, index: int) -> Baseline:
@@ -70,16 +83,20 @@ def single(problem: Problem, cost: Array, index: int) -> Baseline:
     return Baseline(f"all {problem.names[index]}", "single", shares, displaced)
 
 
-def reference_single(problem: Problem, cost: Array) -> int:
+def reference_single(
+    problem: Problem, cost: Array, constraints: tuple[Constraint, ...] = ()
+) -> int:
     """The deployment that savings are quoted against: the best one by itself.
 
-    Of those that may serve everything, or else of all, the one that needs the least energy.
+    Of those that may serve everything within the constraints, or else of all, the one that
+    needs the least energy.
     """
 
-    def rank(index: int) -> tuple[bool, float]:
+    def rank(index: int) -> tuple[bool, bool, float]:
         alone = single(problem, cost, index)
         energy = (alone.shares * problem.gross_energy_j).sum(axis=1)
-        return alone.displaced > 0, float(energy @ problem.queries.count)
+        breaks = not keeps(problem, constraints, alone.shares)
+        return alone.displaced > 0, breaks, float(energy @ problem.queries.count)
 
     return min(range(len(problem.deployments)), key=rank)
 
@@ -108,55 +125,88 @@ def _random(problem: Problem, cost: Array, seed: int) -> Baseline:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two deployments, and what each query costs when sent to either with its fallback."""
+    """Two deployments, and what each query costs when sent to either with its fallback.
+
+    Attributes
+    ----------
+    gain : array (1 + J, Q)
+        Cost, and usage of each constraint, that sending a row to `small` saves.
+    base : array (1 + J,)
+        Both when everything is sent to `large`.
+    bound : array (1 + J,)
+        Largest value of each; infinite for cost.
+    """
 
     small: int
     large: int
     small_choice: Choice
     large_choice: Choice
     gain: Array
-    base: float
+    base: Array
+    bound: Array
 
     def choose(self, inside: NDArray[np.bool_]) -> Choice:
         return np.where(inside, self.small_choice, self.large_choice)
 
 
-def _pair(problem: Problem, cost: Array, small: int, large: int) -> _Pair:
+def _pair(
+    problem: Problem,
+    cost: Array,
+    small: int,
+    large: int,
+    constraints: tuple[Constraint, ...] = (),
+) -> _Pair:
     fallback = least_cost(cost)
     to_large = np.where(problem.eligible[:, large], large, fallback)
     other = np.where(problem.eligible[:, large], large, fallback)
     to_small = np.where(problem.eligible[:, small], small, other)
     rows = np.arange(len(cost))
     count = problem.queries.count
-    small_cost, large_cost = cost[rows, to_small] * count, cost[rows, to_large] * count
-    gain = large_cost - small_cost
-    return _Pair(small, large, to_small, to_large, gain, float(large_cost.sum()))
+    at_small, at_large = (
+        np.vstack([cost[rows, choice] * count, usages(problem, constraints, choice)])
+        for choice in (to_small, to_large)
+    )
+    bound = np.append(np.inf, tolerated(constraints))
+    return _Pair(small, large, to_small, to_large, at_large - at_small, at_large.sum(axis=1), bound)
 
 
-def _best_threshold(pair: _Pair, key: Array) -> tuple[float, float]:
-    """Cost and threshold T of the best rule key <= T, over every distinct value."""
+Rank = tuple[bool, float]
+"""Whether a rule breaks a bound, and its cost: the least is the best."""
+
+
+def _best_threshold(pair: _Pair, key: Array) -> tuple[Rank, float]:
+    """Rank and threshold T of the best rule key <= T, over 0 and every distinct value."""
     order = np.argsort(key, kind="stable")
-    values = key[order]
-    total = pair.base - np.cumsum(pair.gain[order])
-    last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
-    best = last[np.argmin(total[last])]
-    if total[best] >= pair.base:
-        return pair.base, 0.0
-    return float(total[best]), float(values[best])
+    values = np.append(0.0, key[order])
+    last = np.flatnonzero(np.append(np.diff(values) != 0, True))
+    saved = np.hstack([np.zeros((len(pair.base), 1)), np.cumsum(pair.gain[:, order], axis=1)])
+    rank, best = _best_of(pair, saved[:, last])
+    return rank, float(values[last][best])
 
 
-def _best_box(pair: _Pair, m: Array, n: Array) -> tuple[float, float, float]:
-    """Cost, T_in and T_out of the best rule m <= T_in and n <= T_out.
+def _best_box(pair: _Pair, m: Array, n: Array) -> tuple[Rank, float, float]:
+    """Rank, T_in and T_out of the best rule m <= T_in and n <= T_out.
 
     Over every distinct value, or 512 quantiles of them where there are more.
     """
     m_values, n_values = _candidates(m), _candidates(n)
-    table = np.zeros((len(m_values) + 1, len(n_values) + 1))
     at = np.searchsorted(m_values, m), np.searchsorted(n_values, n)
-    np.add.at(table, at, pair.gain)
-    inside = table[:-1, :-1].cumsum(axis=0).cumsum(axis=1)
-    i, j = np.unravel_index(np.argmax(inside), inside.shape)
-    return pair.base - float(inside[i, j]), float(m_values[i]), float(n_values[j])
+    saved = []
+    for gain in pair.gain:
+        table = np.zeros((len(m_values) + 1, len(n_values) + 1))
+        np.add.at(table, at, gain)
+        saved.append(table[:-1, :-1].cumsum(axis=0).cumsum(axis=1).ravel())
+    rank, best = _best_of(pair, np.array(saved))
+    i, j = divmod(best, len(n_values))
+    return rank, float(m_values[i]), float(n_values[j])
+
+
+def _best_of(pair: _Pair, saved: Array) -> tuple[Rank, int]:
+    """The best of N rules by what each saves, (1 + J, N): of those within the bounds if any."""
+    totals = pair.base[:, None] - saved
+    breaks = np.any(totals > pair.bound[:, None], axis=0)
+    best = int(np.lexsort((totals[0], breaks))[0])
+    return (bool((totals[:, best] > pair.bound).any()), float(totals[0, best])), best
 
 
 def _candidates(values: Array) -> Array:
@@ -205,11 +255,14 @@ def _pair_baseline(
     return Baseline(name, family, one_hot(choice, len(problem.deployments)), displaced)
 
 
-def _best_rules(problem: Problem, cost: Array) -> list[Baseline]:
+def _best_rules(
+    problem: Problem, cost: Array, constraints: tuple[Constraint, ...]
+) -> list[Baseline]:
     """The best T_in, T_out, product and box rule over all ordered pairs of deployments."""
     m, n = problem.queries.m, problem.queries.n
     pairs = [
-        _pair(problem, cost, small, large) for small, large in permutations(range(cost.shape[1]), 2)
+        _pair(problem, cost, small, large, constraints)
+        for small, large in permutations(range(cost.shape[1]), 2)
     ]
     found = []
     for symbol, key in (("T_in", m), ("T_out", n), ("mn", m * n)):

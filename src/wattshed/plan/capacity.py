@@ -18,7 +18,7 @@ from wattshed.fleet import Deployment
 from wattshed.plan.assign import refuse_infeasible, spread
 from wattshed.plan.cost import Scales, Weights, accuracies
 from wattshed.plan.limits import Limits
-from wattshed.plan.problem import Problem
+from wattshed.plan.problem import Choice, Problem
 from wattshed.records import DeploymentPrices, Price, PriceRule
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import solve
@@ -126,12 +126,12 @@ def _of_deployment(
 def _accuracy_floor(problem: Problem, floor: float, measure: str) -> Constraint:
     usage = _no_usage(problem)
     if measure == "query-mean":
-        column, weight = COUNT, float(problem.total)
+        column, unit, weight = COUNT, "query", float(problem.total)
     else:
         tokens = problem.queries.m + problem.queries.n
-        column, weight = TOKENS, float(tokens @ problem.queries.count)
+        column, unit, weight = TOKENS, "token", float(tokens @ problem.queries.count)
     usage[:, column] = -accuracies(problem)
-    return Constraint("accuracy floor", "", usage, -floor * weight)
+    return Constraint("accuracy floor", unit, usage, -floor * weight)
 
 
 def _features(problem: Problem) -> Iterator[Array]:
@@ -203,9 +203,24 @@ def keeps(problem: Problem, constraints: tuple[Constraint, ...], shares: Array) 
     columns = [counted.sum(axis=0)]
     columns += [(counted * feature).sum(axis=0) for feature in _features(problem)]
     totals = np.stack(columns, axis=1)
-    return all(
-        float((c.usage * totals).sum()) <= c.bound + 1e-9 * abs(c.bound) + 1e-9 for c in constraints
-    )
+    loads = np.array([float((c.usage * totals).sum()) for c in constraints])
+    return bool((loads <= tolerated(constraints)).all())
+
+
+def tolerated(constraints: tuple[Constraint, ...]) -> Array:
+    """Bounds (J,) with room for rounding: 1e-9 of each."""
+    bound = np.array([c.bound for c in constraints])
+    return np.asarray(bound + 1e-9 * np.abs(bound) + 1e-9)
+
+
+def usages(problem: Problem, constraints: tuple[Constraint, ...], choice: Choice) -> Array:
+    """What all queries of each row use of each constraint where they are sent, (J, Q)."""
+    rows = np.arange(len(choice))
+    used = [np.ones(len(choice)), *(feature[rows, choice] for feature in _features(problem))]
+    found = [
+        sum(c.usage[choice, column] * each for column, each in enumerate(used)) for c in constraints
+    ]
+    return np.reshape(found, (len(constraints), len(choice))) * problem.queries.count
 
 
 def price_rule(

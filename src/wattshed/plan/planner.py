@@ -11,8 +11,8 @@ from msgspec import structs
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single
-from wattshed.plan.capacity import keeps
+from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single, single
+from wattshed.plan.capacity import constraints_of, keeps
 from wattshed.plan.cost import (
     Scales,
     Weights,
@@ -97,16 +97,13 @@ def plan_workload(
     problem = build_problem(fleet, workload)
     scales = make_scales(problem, weights)
     cost = cost_matrix(problem, weights, scales)
-    baselines = all_baselines(problem, cost, seed)
-    reference = reference_single(problem, cost)
-    limits = limits or Limits()
-    decision = decide(
-        problem,
-        weights,
-        scales,
-        *_in_si_units(limits, problem, baselines[reference], reference),
-        on_progress,
-    )
+    index = reference_single(problem, cost)
+    alone = single(problem, cost, index)
+    within = _in_si_units(limits or Limits(), problem, alone, index)
+    constraints = constraints_of(problem, *within)
+    baselines = all_baselines(problem, cost, seed, constraints)
+    reference = reference_single(problem, cost, constraints)
+    decision = decide(problem, weights, scales, *within, on_progress)
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -121,7 +118,7 @@ def plan_workload(
         compared,
         lambda case: (
             decide(
-                case, asked, scales, *_in_si_units(limits, case, baselines[reference], reference)
+                case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index)
             ).shares
         ),
     )
@@ -139,7 +136,7 @@ def plan_workload(
         accuracy_query_mean=accuracy[0],
         accuracy_token_weighted=accuracy[1],
         reference=compared.baselines[compared.reference - 1].name,
-        assignment=_assignment(problem, compared, limits.horizon_s),
+        assignment=_assignment(problem, compared, within[0].horizon_s),
         baselines=policies,
         sensitivity=sensitivity,
         curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wattshed.records import Plan, Policy, Sensitivity
+from wattshed.records import Plan, Policy, Price, Sensitivity
 from wattshed.units import human_energy
 
 
@@ -12,6 +12,7 @@ def describe(plan: Plan) -> str:
     sentences = [
         _what_to_do(plan),
         _what_it_saves(plan, reference),
+        *(_what_a_limit_costs(plan, price) for price in plan.prices if price.binding),
         _what_it_hangs_on(plan.sensitivity),
         _simplest_rule(plan, reference),
     ]
@@ -42,6 +43,25 @@ def _what_it_saves(plan: Plan, reference: Policy) -> str:
     if reference.significant is None:
         text += " No interval: a profile carries no bootstrap draws."
     return text
+
+
+def _what_a_limit_costs(plan: Plan, price: Price) -> str:
+    """What one more unit of a limit that binds is worth, in the unit that people think in."""
+    name, worth = price.constraint, price.price_j
+    if name == "energy budget" and plan.energy_weight == 0:
+        seconds = 3.6e6 * worth * plan.scales["runtime_s"] / plan.scales["energy_j"]
+        return f"One more kWh would save {seconds / 3600:.3g} h of runtime."
+    if plan.energy_weight != 1 and name != "runtime budget":
+        return ""
+    if name.startswith("runtime budget"):
+        whose = name.removeprefix("runtime budget").removeprefix(" of ")
+        queries = f"query of class {whose}" if whose else "query"
+        return f"One more second of mean runtime would save {worth:.3g} J per {queries}."
+    if name == "accuracy floor":
+        return f"One point less of accuracy would save {worth / 100:.3g} J per {price.unit}."
+    if name.startswith("busy time"):
+        return f"One more hour of {name} would save {human_energy(3600 * worth)}."
+    return ""
 
 
 def _shares(plan: Plan) -> dict[str, float]:
@@ -75,15 +95,24 @@ def _ten_percent_off(savings_pct: list[float]) -> str:
     low, high = (f"{end:.1f}" for end in (min(savings_pct), max(savings_pct)))
     if low == high == "0.0":
         return "With one system's energy 10 % off, no plan would save anything either."
-    return f"With one system's energy 10 % off, the best plan would save {low} to {high} %."
+    span = low if low == high else f"{low} to {high}"
+    return f"With one system's energy 10 % off, the best plan would save {span} %."
 
 
 def _simplest_rule(plan: Plan, reference: Policy) -> str:
     rules = [b for b in plan.baselines if b.family in ("t-in", "t-out", "product", "box")]
     if not rules or plan.energy_j >= reference.energy_j:
         return ""
+    rules = [b for b in rules if b.keeps_limits is not False]
+    if not rules:
+        return "None of the threshold rules keeps the limits."
     best = min(rules, key=lambda b: b.cost)
-    gap = best.saving_pct
+    if plan.lower_bound_j is None:
+        more = 100 * (best.cost - plan.cost) / abs(plan.cost)
+        return f"The simplest good rule, {best.name}, costs {more:.2f} % more by what is minimised."
     if best.energy_j >= reference.energy_j:
         return "No threshold rule beats the reference."
-    return f"The simplest good rule, {best.name}, gives up {gap:.2f} % of energy against this plan."
+    return (
+        f"The simplest good rule, {best.name}, gives up {best.saving_pct:.2f} % of energy against"
+        " this plan."
+    )

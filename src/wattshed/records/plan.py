@@ -32,7 +32,8 @@ class Price(msgspec.Struct, frozen=True):
     constraint : str
         E.g. ``busy time of a100``.
     unit : str
-        Of the bound; empty for accuracy, whose unit is one query's (or token's) worth.
+        Of the bound; for accuracy the query or token that is answered with an accuracy of 1
+        instead of 0.
     price_j : float
         In joules per unit where energy alone is minimised, else in the plan's cost times
         its energy scale.
