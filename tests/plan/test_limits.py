@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -104,8 +105,26 @@ def test_a_horizon_limits_busy_time_by_replicas_and_utilisation() -> None:
 
 
 def test_too_short_a_horizon_names_what_is_missing() -> None:
-    with pytest.raises(InfeasibleError, match="busy time of a100 by"):
+    with pytest.raises(InfeasibleError, match="busy time of a100 8000 s") as caught:
         hybrid(Limits(horizon_s=2_000))
+    assert "runtime budget" not in caught.value.found
+    assert "the least relaxation is busy time of a100" in caught.value.cure
+
+
+def test_the_least_relaxation_that_is_offered_holds() -> None:
+    fleet, workload = load_fleet("offline-2024"), read_workload("alpaca-gpt4-reconstructed")
+    asked = Limits(runtime=Bound(2.0), accuracy_floor=0.6)
+    with pytest.raises(InfeasibleError, match=r"runtime budget 2 s, accuracy floor 0\.6") as caught:
+        plan_workload(fleet, workload, limits=asked)
+    seconds = re.search(r"runtime budget ([\d.]+) s", caught.value.cure)
+    floor = re.search(r"accuracy floor ([\d.]+)", caught.value.cure)
+    assert seconds is not None
+    offered = Limits(
+        runtime=Bound(float(seconds[1])),
+        accuracy_floor=float(floor[1]) if floor else asked.accuracy_floor,
+    )
+    plan = plan_workload(fleet, workload, limits=offered)
+    assert plan.converged
 
 
 def test_least_energy_at_the_accuracy_of_round_robin() -> None:

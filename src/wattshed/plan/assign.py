@@ -12,6 +12,9 @@ from wattshed.errors import InfeasibleError, ParameterError, UnservableError
 from wattshed.transport.model import Array, Constraint, Model, make_model
 from wattshed.transport.solve import Solution, solve
 
+CONFLICT = 1e-4
+"""Limits whose price of exceeding them is at least that part of the largest are in conflict."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -165,15 +168,15 @@ def refuse_infeasible(model: Model, solution: Solution) -> None:
     InfeasibleError
     """
     if not solution.feasible:
-        parts = [
-            f"{c.name} by {excess:.4g} {c.unit}".rstrip()
-            for c, excess in zip(model.constraints, solution.excess, strict=True)
-            if excess > 0
-        ]
+        steep = solution.price * model.scale
+        stated = list(zip(model.constraints, solution.excess, steep, strict=True))
+        conflict = [c.stated(c.bound) for c, _, price in stated if price > CONFLICT * steep.max()]
+        relaxed = [c.stated(_relaxed(c, excess)) for c, excess, _ in stated if excess > 0]
         raise InfeasibleError(
-            "constraints",
-            f"they cannot all hold; the least relaxation exceeds {', '.join(parts)}",
-            "relax these by so much, or others that compete with them",
+            "limits",
+            f"they cannot all hold: {', '.join(conflict)}"
+            f"{' are in conflict' if len(conflict) > 1 else ' is out of reach'}",
+            f"the least relaxation is {', '.join(relaxed)}",
         )
     if not solution.whole and not solution.interrupted:
         raise InfeasibleError(
@@ -183,36 +186,45 @@ def refuse_infeasible(model: Model, solution: Solution) -> None:
         )
 
 
+def _relaxed(constraint: Constraint, excess: float) -> float:
+    """The bound with what it is exceeded by, rounded so that it holds as it is stated."""
+    wanted = (constraint.bound + excess) / constraint.stated_per
+    step = 10.0 ** (np.floor(np.log10(max(abs(wanted), 1e-300))) - 5)
+    towards = np.floor if constraint.stated_per < 0 else np.ceil
+    return float(towards(wanted / step) * step * constraint.stated_per)
+
+
 class _Limits:
     """Collects constraints on totals of queries, runtime and accuracy."""
 
     def __init__(self, k: int, total: float) -> None:
         self.k = k
         self.total = total
-        self.found: list[tuple[str, str, dict[int, Array], float]] = []
+        self.found: list[tuple[str, str, dict[int, Array], float, float]] = []
 
     def busy(self, limit: ArrayLike | None) -> None:
         for index, bound in self._each("max_busy_s", limit, 0.0, np.inf):
             one = np.zeros(self.k)
             one[index] = 1.0
-            self.found.append((f"busy time of deployment {index}", "s", {1: one}, bound))
+            self.found.append((f"busy time of deployment {index}", "s", {1: one}, bound, 1.0))
 
     def shares(self, low: ArrayLike | None, high: ArrayLike | None) -> None:
         for index, bound in self._each("max_share", high, 0.0, 1.0):
             one = np.zeros(self.k)
             one[index] = 1.0
             name = f"largest share of deployment {index}"
-            self.found.append((name, "queries", {0: one}, bound * self.total))
+            self.found.append((name, "queries", {0: one}, bound * self.total, self.total))
         for index, bound in self._each("min_share", low, 0.0, 1.0):
             one = np.zeros(self.k)
             one[index] = -1.0
             name = f"smallest share of deployment {index}"
-            self.found.append((name, "queries", {0: one}, -bound * self.total))
+            self.found.append((name, "queries", {0: one}, -bound * self.total, -self.total))
 
     def mean_runtime(self, limit: float | None) -> None:
         if limit is not None:
             every = np.ones(self.k)
-            self.found.append(("runtime budget", "s", {1: every}, float(limit) * self.total))
+            bound = float(limit) * self.total
+            self.found.append(("runtime budget", "s", {1: every}, bound, self.total))
 
     def accuracy(
         self, accuracy: ArrayLike | None, floor: float | None, shape: tuple[int, int]
@@ -225,22 +237,22 @@ class _Limits:
         values = np.asarray(accuracy, float)
         bound = -float(floor) * self.total
         if values.shape == (self.k,):
-            self.found.append(("accuracy floor", "", {0: -values}, bound))
+            self.found.append(("accuracy floor", "", {0: -values}, bound, -self.total))
             return None
         if values.shape != shape:
             raise ParameterError(
                 "accuracy", f"shape {values.shape}", f"give ({self.k},) or {shape}"
             )
-        self.found.append(("accuracy floor", "", {2: -np.ones(self.k)}, bound))
+        self.found.append(("accuracy floor", "", {2: -np.ones(self.k)}, bound, -self.total))
         return values
 
     def constraints(self, features: int) -> tuple[Constraint, ...]:
         made = []
-        for name, unit, columns, bound in self.found:
+        for name, unit, columns, bound, stated_per in self.found:
             usage = np.zeros((self.k, features + 1))
             for column, values in columns.items():
                 usage[:, column] = values
-            made.append(Constraint(name, unit, usage, bound))
+            made.append(Constraint(name, unit, usage, bound, stated_per))
         return tuple(made)
 
     def _each(

@@ -9,7 +9,7 @@ that tie.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,14 +66,14 @@ def constraints_of(
     """
     found: list[Constraint] = []
     for index, deployment in enumerate(problem.deployments):
-        for name, unit, column, sign, bound in _of_deployment(deployment, problem.total, limits):
+        for name, unit, column, bound, per in _of_deployment(deployment, problem.total, limits):
             usage = _no_usage(problem)
-            usage[index, column] = sign
-            found.append(Constraint(f"{name} of {deployment.name}", unit, usage, sign * bound))
-    for name, unit, column, bound in _of_workload(problem, limits, sunk_idle_j):
+            usage[index, column] = np.sign(per)
+            found.append(Constraint(f"{name} of {deployment.name}", unit, usage, bound * per, per))
+    for name, unit, column, bound, queries in _of_workload(problem, limits, sunk_idle_j):
         usage = _no_usage(problem)
         usage[:, column] = 1.0
-        found.append(Constraint(name, unit, usage, bound))
+        found.append(Constraint(name, unit, usage, bound * queries, queries))
     if limits.accuracy_floor is not None:
         found.append(_accuracy_floor(problem, limits.accuracy_floor, limits.accuracy_measure))
     return tuple(found)
@@ -85,40 +85,40 @@ def _no_usage(problem: Problem) -> Array:
 
 def _of_workload(
     problem: Problem, limits: Limits, sunk_idle_j: float
-) -> list[tuple[str, str, int, float]]:
-    """Name, unit, column and bound of the budgets of totals."""
+) -> list[tuple[str, str, int, float, float]]:
+    """Name, unit, column, bound and what it is per, of the budgets of totals and means."""
     queries = problem.queries
     found = []
     if limits.runtime is not None:
-        found.append(("runtime budget", "s", RUNTIME, limits.runtime.value * problem.total))
+        found.append(("runtime budget", "s", RUNTIME, limits.runtime.value, float(problem.total)))
     for name, bound in limits.class_runtime.items():
         group = queries.classes.index(name)
         number = float(queries.count[queries.group == group].sum())
-        found.append((f"runtime budget of {name}", "s", CLASSES + group, bound.value * number))
+        found.append((f"runtime budget of {name}", "s", CLASSES + group, bound.value, number))
     if limits.energy is not None:
-        found.append(("energy budget", "J", ENERGY, limits.energy.value - sunk_idle_j))
+        found.append(("energy budget", "J", ENERGY, limits.energy.value - sunk_idle_j, 1.0))
     return found
 
 
 def _of_deployment(
     deployment: Deployment, queries: int, limits: Limits
 ) -> list[tuple[str, str, int, float, float]]:
-    """Name, unit, column, sign and bound of the limits that a deployment states."""
+    """Name, unit, column, bound and what it is per (negative for a floor), of one deployment."""
     busy_s = (
         None
         if limits.horizon_s is None
         else deployment.replicas * limits.horizon_s * deployment.utilisation
     )
     stated = [
-        ("largest share", "queries", COUNT, 1.0, deployment.max_share, queries),
-        ("smallest share", "queries", COUNT, -1.0, deployment.min_share, queries),
-        ("query cap", "queries", COUNT, 1.0, deployment.max_queries, 1),
-        ("token cap", "tokens", TOKENS, 1.0, deployment.max_tokens, 1),
-        ("busy time", "s", RUNTIME, 1.0, busy_s, 1),
+        ("largest share", "queries", COUNT, deployment.max_share, float(queries)),
+        ("smallest share", "queries", COUNT, deployment.min_share, -float(queries)),
+        ("query cap", "queries", COUNT, deployment.max_queries, 1.0),
+        ("token cap", "tokens", TOKENS, deployment.max_tokens, 1.0),
+        ("busy time", "s", RUNTIME, busy_s, 1.0),
     ]
     return [
-        (name, unit, column, sign, float(bound) * factor)
-        for name, unit, column, sign, bound, factor in stated
+        (name, unit, column, float(bound), per)
+        for name, unit, column, bound, per in stated
         if bound is not None
     ]
 
@@ -131,7 +131,7 @@ def _accuracy_floor(problem: Problem, floor: float, measure: str) -> Constraint:
         tokens = problem.queries.m + problem.queries.n
         column, unit, weight = TOKENS, "token", float(tokens @ problem.queries.count)
     usage[:, column] = -accuracies(problem)
-    return Constraint("accuracy floor", unit, usage, -floor * weight)
+    return Constraint("accuracy floor", unit, usage, -floor * weight, -weight)
 
 
 def _features(problem: Problem) -> Iterator[Array]:
@@ -171,9 +171,7 @@ def solve_constrained(
         for column in range(1, constraints[0].usage.shape[1])
         if any(c.usage[:, column].any() for c in constraints)
     ]
-    narrowed = tuple(
-        Constraint(c.name, c.unit, c.usage[:, [COUNT, *used]], c.bound) for c in constraints
-    )
+    narrowed = tuple(replace(c, usage=c.usage[:, [COUNT, *used]]) for c in constraints)
     features = [each for column, each in enumerate(_features(problem), 1) if column in used]
     model = make_model(
         np.where(problem.eligible, cost, 0.0),

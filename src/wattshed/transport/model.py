@@ -32,12 +32,21 @@ class Constraint:
     usage : array (K, D + 1)
         Usage by one query on each deployment: a constant, then a factor on each feature.
     bound : float
+    stated_per : float
+        What people divide the bound by to state it: the queries of a mean, negative for a
+        floor.
     """
 
     name: str
     unit: str
     usage: Array
     bound: float
+    stated_per: float = 1.0
+
+    def stated(self, bound: float) -> str:
+        """A bound as people state it, e.g. ``runtime budget 1.2 s``."""
+        unit = self.unit if self.stated_per == 1 or self.unit == "s" else ""
+        return f"{self.name} {bound / self.stated_per:.6g} {unit}".rstrip()
 
 
 @dataclass(frozen=True)
