@@ -15,10 +15,10 @@ from wattshed.cli.shared import (
     folder_option,
     json_option,
     note,
+    planning,
     print_json,
     print_tables,
     seed_option,
-    solving,
     workload_option,
     write_folder,
 )
@@ -138,7 +138,7 @@ def plan(
         idle = parse_idle_power(idle_power)
         fleet = with_slo(load_fleet(fleet_source), slos)
         workload, test = _workloads(workload_source, evaluate_on, seed)
-        with solving() as on_progress:
+        with planning() as on_progress:
             made = plan_workload(
                 fleet,
                 workload,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +17,7 @@ from wattshed import __version__
 from wattshed.errors import InputError, WattshedError
 
 if TYPE_CHECKING:
+    from wattshed.plan.progress import Progress
     from wattshed.records import Provenance
     from wattshed.report.document import Document, Table
 
@@ -141,23 +144,40 @@ def progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
         task = bar.add_task(description, total=None, name="")
 
         def report(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, name=name)
+            bar.update(task, completed=done, total=total or None, name=name)
 
         yield report
 
 
 @contextmanager
-def solving() -> Iterator[Callable[[float, float], None]]:
-    """A line on stderr with the bound and the gap of a search, shown only to people."""
-    from rich.console import Console
+def planning() -> Iterator[Callable[[Progress], None]]:
+    """A progress bar with bound and gap; Ctrl-C ends the search, a second one the program.
 
+    The first Ctrl-C takes effect at the next report, where a plan can end with what it has.
+    """
     from wattshed.units import human_energy
 
-    console = Console(stderr=True)
-    with console.status("planning") as status:
+    stop = False
 
-        def report(bound: float, gap: float) -> None:
-            shown = f", gap {gap:.1e}" if gap < 1 else ""
-            status.update(f"planning: at least {human_energy(bound)}{shown}")
+    def asked(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stop
+        if stop:
+            raise KeyboardInterrupt
+        stop = True
 
-        yield report
+    with progress("planning") as bar:
+
+        def report(now: Progress) -> None:
+            if stop:
+                raise KeyboardInterrupt
+            text = now.stage
+            if now.bound_j is not None and now.gap is not None:
+                gap = f", gap {now.gap:.1e}" if now.gap < 1 else ""
+                text += f": at least {human_energy(now.bound_j)}{gap}; Ctrl-C takes the best so far"
+            bar(text, now.done, now.total)
+
+        before = signal.signal(signal.SIGINT, asked)
+        try:
+            yield report
+        finally:
+            signal.signal(signal.SIGINT, before)

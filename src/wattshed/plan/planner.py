@@ -21,9 +21,10 @@ from wattshed.plan.cost import (
     least_cost,
     make_scales,
 )
-from wattshed.plan.decide import decide
+from wattshed.plan.decide import Decision, decide
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem, build_problem
+from wattshed.plan.progress import Progress
 from wattshed.plan.sensitivity import vary
 from wattshed.plan.totals import (
     Account,
@@ -34,7 +35,7 @@ from wattshed.plan.totals import (
     total,
 )
 from wattshed.plan.verdict import describe
-from wattshed.records import CurvePoint, Plan, Policy, Portion
+from wattshed.records import CurvePoint, Plan, Policy, Portion, Sensitivity
 from wattshed.transport.model import Constraint
 from wattshed.workload.table import Workload
 
@@ -62,7 +63,7 @@ def plan_workload(
     limits: Limits | None = None,
     idle_power_w: dict[str, float] | None = None,
     seed: int = 0,
-    on_progress: Callable[[float, float], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Plan:
     """Assign each query of a workload to the deployment where it costs least.
 
@@ -82,7 +83,8 @@ def plan_workload(
     seed : int
         Of the random baseline.
     on_progress : callable, optional
-        Told (lower bound in J, relative gap) while limits are being met.
+        Told how far it is. A KeyboardInterrupt that it raises ends the search with the best
+        plan so far, not proven, or leaves the sensitivity out.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def plan_workload(
     constraints = constraints_of(problem, *within)
     baselines = all_baselines(problem, cost, seed, constraints)
     reference = reference_single(problem, cost, constraints)
-    decision = decide(problem, weights, scales, *within, on_progress)
+    decision = decide(problem, weights, scales, *within, _tell_bound(on_progress))
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -113,15 +115,14 @@ def plan_workload(
     ]
     accuracy = _accuracy(problem, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
-    sensitivity, infeasible = vary(
-        problem,
-        compared,
-        lambda case: (
-            decide(
-                case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index)
-            ).shares
-        ),
-    )
+
+    def solve_again(case: Problem) -> Array:
+        found = decide(case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index))
+        if not found.converged:
+            raise KeyboardInterrupt
+        return found.shares
+
+    sensitivity, told = _vary(problem, compared, solve_again, decision, on_progress)
     plan = Plan(
         energy_j=float(compared.account.energy_j(energy, runtime)),
         sunk_idle_j=compared.account.sunk_idle_j,
@@ -142,7 +143,7 @@ def plan_workload(
         curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),
         warnings=[
             *_warnings(problem, compared.shares[0]),
-            *(f"with {change} the limits cannot hold" for change in infeasible),
+            *told,
         ],
         verdict="",
         lower_bound_j=None
@@ -173,6 +174,35 @@ def _in_si_units(
     }
     total_j = float(energy @ queries.count) + sunk
     return limits.against(busy_s / problem.total, by_class, total_j), sunk
+
+
+def _tell_bound(
+    on_progress: Callable[[Progress], None] | None,
+) -> Callable[[float, float], None] | None:
+    """Listener to the solver's (lower bound in J, gap)."""
+    if on_progress is None:
+        return None
+    return lambda bound, gap: on_progress(Progress("meeting limits", bound_j=bound, gap=gap))
+
+
+def _vary(
+    problem: Problem,
+    compared: Compared,
+    solve_again: Callable[[Problem], Array],
+    decision: Decision,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[list[Sensitivity], list[str]]:
+    """Sensitivity of a plan, and what its reader must know of it; Ctrl-C leaves it out."""
+    if not decision.converged:
+        return [], [
+            "stopped before the plan was proven: it may break limits a little, and the best one is"
+            f" at most {100 * decision.gap:.2g} % cheaper; no sensitivity"
+        ]
+    try:
+        found, infeasible = vary(problem, compared, solve_again, on_progress)
+    except KeyboardInterrupt:
+        return [], ["stopped before the sensitivity of the plan was found"]
+    return found, [f"with {change} the limits cannot hold" for change in infeasible]
 
 
 def compare(

@@ -10,6 +10,7 @@ import numpy as np
 from wattshed.errors import InfeasibleError
 from wattshed.fit.forms import Array
 from wattshed.plan.problem import Problem
+from wattshed.plan.progress import Progress
 from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
 from wattshed.records import Sensitivity
 
@@ -21,7 +22,10 @@ IDLE_POWERS_W = (5.0, 15.0, 30.0, 60.0)
 
 
 def vary(
-    problem: Problem, compared: Compared, solve: Callable[[Problem], Array]
+    problem: Problem,
+    compared: Compared,
+    solve: Callable[[Problem], Array],
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[list[Sensitivity], list[str]]:
     """Solve again with each deployment's energy 10 % off, and with sunk idle power.
 
@@ -32,6 +36,8 @@ def vary(
         The plan and its baselines.
     solve : callable
         Finds the shares (Q, K) of a changed problem, with the plan's weights and limits.
+    on_progress : callable, optional
+        Told before each case.
 
     Returns
     -------
@@ -41,10 +47,10 @@ def vary(
         Changes under which the plan's limits cannot hold.
     """
     cases, solved, infeasible = [], [], []
-    for label, case, account in (
-        *_energy_cases(problem, compared),
-        *_idle_cases(problem, compared),
-    ):
+    changed = [*_energy_cases(problem, compared), *_idle_cases(problem, compared)]
+    for done, (label, case, account) in enumerate(changed):
+        if on_progress:
+            on_progress(Progress(label, done, len(changed)))
         try:
             solved.append(solve(case))
             cases.append((label, account))
