@@ -65,10 +65,20 @@ def routing_section(results: Result) -> Section:
             "At the accuracy of the study's round robin,"
             f" {100 * best['accuracy_token_weighted']:.2f} % token-weighted, the least energy is"
             f" {best['energy_kwh']:.1f} kWh; round robin took"
-            f" {best['round_robin_published_kwh']:.1f} kWh.",
+            f" {best['round_robin_published_kwh']:.1f} kWh. {_as_coded(best['as_coded'])}",
         ],
         [_zeta_table(sweep)],
         [_zeta_chart(sweep)],
+    )
+
+
+def _as_coded(point: Result | None) -> str:
+    if point is None:
+        return "No plan that the study's code computes, at any ζ, reaches it."
+    return (
+        "Of the plans that the study's code computes over all queries, whichever ζ, the cheapest"
+        f" that reaches it sends all but the floors to {point['rest_to']}:"
+        f" {point['energy_kwh']:.1f} kWh at {100 * point['accuracy_token_weighted']:.2f} %."
     )
 
 
