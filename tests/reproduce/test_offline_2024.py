@@ -211,8 +211,10 @@ def test_least_energy_at_round_robin_accuracy(results: dict[str, Any]) -> None:
     best = results["best_at_round_robin_accuracy"]
     assert best["accuracy_token_weighted"] == pytest.approx(0.570503, abs=1e-6)
     assert best["energy_kwh"] == pytest.approx(216.6, abs=0.05)
-    assert best["as_coded"]["rest_to"] == "llama-2-70b"
-    assert best["as_coded"]["energy_kwh"] > best["round_robin_published_kwh"]
+    coded = best["as_coded"]
+    assert coded["rest_to"] == "llama-2-13b"
+    assert coded["accuracy_token_weighted"] >= 0.5705
+    assert best["energy_kwh"] < coded["energy_kwh"] < best["round_robin_published_kwh"]
 
 
 def test_document_ends_with_the_verdicts(study: Study) -> None:

@@ -78,7 +78,9 @@ def _as_coded(point: Result | None) -> str:
     return (
         "Of the plans that the study's code computes over all queries, whichever ζ, the cheapest"
         f" that reaches it sends all but the floors to {point['rest_to']}:"
-        f" {point['energy_kwh']:.1f} kWh at {100 * point['accuracy_token_weighted']:.2f} %."
+        f" {point['energy_kwh']:.1f} kWh at {100 * point['accuracy_token_weighted']:.2f} % on"
+        f" average over all ways to fill the floors, {point['energy_low_kwh']:.0f} to"
+        f" {point['energy_high_kwh']:.0f} kWh."
     )
 
 
