@@ -160,7 +160,7 @@ def compare(
     return True
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_every_kind_of_limit_gives_the_optimum_of_the_whole_program(
     make_fleet: Callable[..., Fleet], make_workload: Callable[..., Workload], seed: int
@@ -168,8 +168,9 @@ def test_every_kind_of_limit_gives_the_optimum_of_the_whole_program(
     compare(make_fleet, make_workload, seed)
 
 
+@pytest.mark.slow
 def test_the_random_limits_are_mostly_feasible(
     make_fleet: Callable[..., Fleet], make_workload: Callable[..., Workload]
 ) -> None:
-    found = [compare(make_fleet, make_workload, seed) for seed in range(20)]
-    assert 10 <= sum(found) <= 20
+    found = [compare(make_fleet, make_workload, seed) for seed in range(60)]
+    assert 30 <= sum(found) <= 60
