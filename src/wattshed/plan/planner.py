@@ -30,6 +30,7 @@ from wattshed.plan.totals import (
     Totals,
     is_significant,
     make_account,
+    probability_saves,
     saving_interval,
     total,
 )
@@ -214,6 +215,7 @@ def _policy(
         saving_pct=saving,
         saving=interval,
         significant=is_significant(interval),
+        probability_saves=probability_saves(totals, compared.account, 0, row),
         cost=_mean_cost(problem, cost, compared.shares[row]),
         displaced_queries=baseline.displaced,
         shares=_shares(problem, compared.shares[row]),

@@ -10,7 +10,14 @@ import numpy as np
 from wattshed.errors import InfeasibleError
 from wattshed.fit.forms import Array
 from wattshed.plan.problem import Problem
-from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
+from wattshed.plan.totals import (
+    Account,
+    is_significant,
+    make_account,
+    probability_saves,
+    saving_interval,
+    total,
+)
 from wattshed.records import Sensitivity
 
 if TYPE_CHECKING:
@@ -64,6 +71,7 @@ def vary(
                 saving=interval,
                 fixed_plan_saving_pct=fixed,
                 significant=is_significant(interval),
+                probability_saves=probability_saves(totals, account, row, 0),
                 shares=dict(zip(problem.names, part.tolist(), strict=True)),
             )
         )

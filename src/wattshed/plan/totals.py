@@ -121,14 +121,31 @@ def saving_interval(
     """
     energy = account.energy_j(totals.energy_j, totals.runtime_s)
     saving = _saving_pct(energy[plan], energy[baseline])
-    if totals.energy_draws_j is None or totals.runtime_draws_s is None:
+    drawn = drawn_energy_j(totals, account)
+    if drawn is None:
         return float(saving), None
-    drawn = account.energy_j(
-        totals.energy_draws_j[:, [plan, baseline]], totals.runtime_draws_s[:, [plan, baseline]]
-    )
-    low, high = np.percentile(_saving_pct(drawn[:, 0], drawn[:, 1]), [2.5, 97.5])
+    low, high = np.percentile(_saving_pct(drawn[:, plan], drawn[:, baseline]), [2.5, 97.5])
     method = f"bootstrap of the profiles, {len(drawn)} draws, plan held fixed"
     return float(saving), Interval(float(low), float(high), method)
+
+
+def probability_saves(totals: Totals, account: Account, plan: int, baseline: int) -> float | None:
+    """Part of the draws in which assignment `plan` needs less energy; None without draws.
+
+    Equal but for rounding (1e-12) is not less.
+    """
+    drawn = drawn_energy_j(totals, account)
+    if drawn is None:
+        return None
+    saved = drawn[:, baseline] - drawn[:, plan]
+    return float(np.mean(saved > 1e-12 * np.abs(drawn[:, baseline])))
+
+
+def drawn_energy_j(totals: Totals, account: Account) -> Array | None:
+    """Energy (B, P) of the assignments under each draw; None without draws."""
+    if totals.energy_draws_j is None or totals.runtime_draws_s is None:
+        return None
+    return account.energy_j(totals.energy_draws_j, totals.runtime_draws_s)
 
 
 def _saving_pct(plan_j: Array, baseline_j: Array) -> Array:

@@ -109,6 +109,9 @@ class Policy(msgspec.Struct, frozen=True):
         Interval of `saving_pct`; None where a profile carries no draws.
     significant : bool or None
         Whether the interval of the saving excludes zero; None without an interval.
+    probability_saves : float or None
+        Part of the draws of the fits in which the plan needs less energy than this policy;
+        None without draws.
     cost : float
         Mean cost per query in the plan's normalised unit.
     displaced_queries : int
@@ -131,6 +134,7 @@ class Policy(msgspec.Struct, frozen=True):
     displaced_queries: int = 0
     shares: dict[str, float] = {}
     keeps_limits: bool | None = None
+    probability_saves: float | None = None
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
@@ -147,6 +151,8 @@ class Sensitivity(msgspec.Struct, frozen=True):
         would have been a mistake.
     significant : bool or None
         Whether the new optimum's interval excludes zero.
+    probability_saves : float or None
+        Part of the draws in which the new optimum needs less energy than the reference.
     """
 
     change: str
@@ -155,6 +161,7 @@ class Sensitivity(msgspec.Struct, frozen=True):
     fixed_plan_saving_pct: float
     significant: bool | None
     shares: dict[str, float]
+    probability_saves: float | None = None
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
@@ -242,6 +249,8 @@ class OutOfSample(msgspec.Struct, frozen=True):
         Energy saved against the reference serving all test queries, in percent of it.
     saving : Interval or None
         Interval of `saving_pct`, both under the same draws; None without draws.
+    probability_saves : float or None
+        Part of the draws in which the rule needs less energy than the reference.
     regret_pct : float or None
         Cost above the least that the test queries can cost with the rule's scales and prices,
         in percent of it; None where accuracy makes that cost zero or negative.
@@ -262,3 +271,4 @@ class OutOfSample(msgspec.Struct, frozen=True):
     regret_pct: float | None
     displaced_queries: int
     shares: dict[str, float]
+    probability_saves: float | None = None
