@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from msgspec import structs
@@ -11,16 +11,11 @@ from msgspec import structs
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single
+from wattshed.plan.baselines import Baseline, all_baselines, reference_single
 from wattshed.plan.capacity import keeps
-from wattshed.plan.cost import (
-    Scales,
-    Weights,
-    accuracies,
-    cost_matrix,
-    least_cost,
-    make_scales,
-)
+from wattshed.plan.caveats import find_caveats
+from wattshed.plan.cost import Weights, cost_matrix, make_scales
+from wattshed.plan.curve import mean_accuracy, shares_by_name, trace_curve
 from wattshed.plan.decide import decide
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem, build_problem
@@ -35,13 +30,9 @@ from wattshed.plan.totals import (
     total,
 )
 from wattshed.plan.verdict import describe
-from wattshed.records import CurvePoint, Plan, Policy, Portion
+from wattshed.records import Plan, Policy, Portion
 from wattshed.transport.model import Constraint
 from wattshed.workload.table import Workload
-
-# The optimum moves where energy and runtime trade, which is far from λ = 1/2 when one
-# machine is much slower: equal steps in log(λ / (1 - λ)) find every part of the curve.
-CURVE_WEIGHTS = np.concatenate([[0.0], 1 / (1 + np.geomspace(1e3, 1e-4, 57)), [1.0]])
 
 
 @dataclass(frozen=True)
@@ -101,13 +92,8 @@ def plan_workload(
     baselines = all_baselines(problem, cost, seed)
     reference = reference_single(problem, cost)
     limits = limits or Limits()
-    decision = decide(
-        problem,
-        weights,
-        scales,
-        *_in_si_units(limits, problem, baselines[reference], reference),
-        on_progress,
-    )
+    stated = _in_si_units(limits, problem, baselines[reference], reference)
+    decision = decide(problem, weights, scales, *stated, on_progress)
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -115,7 +101,7 @@ def plan_workload(
         _policy(problem, cost, compared, row, decision.constraints)
         for row in range(1, len(compared.baselines) + 1)
     ]
-    accuracy = _accuracy(problem, compared.shares[0])
+    accuracy = mean_accuracy(problem, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
     sensitivity, infeasible = vary(
         problem,
@@ -143,9 +129,11 @@ def plan_workload(
         assignment=_assignment(problem, compared, limits.horizon_s),
         baselines=policies,
         sensitivity=sensitivity,
-        curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),
+        curve=[]
+        if decision.constraints
+        else trace_curve(problem, weights, scales, compared.account),
         warnings=[
-            *_warnings(problem, compared.shares[0]),
+            *find_caveats(problem, compared.shares[0]),
             *(f"with {change} the limits cannot hold" for change in infeasible),
         ],
         verdict="",
@@ -218,14 +206,9 @@ def _policy(
         probability_saves=probability_saves(totals, compared.account, 0, row),
         cost=_mean_cost(problem, cost, compared.shares[row]),
         displaced_queries=baseline.displaced,
-        shares=_shares(problem, compared.shares[row]),
+        shares=shares_by_name(problem, compared.shares[row]),
         keeps_limits=keeps(problem, constraints, compared.shares[row]) if constraints else None,
     )
-
-
-def _shares(problem: Problem, shares: Array) -> dict[str, float]:
-    part = problem.queries.count @ shares / problem.total
-    return dict(zip(problem.names, part.tolist(), strict=True))
 
 
 def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -> list[Portion]:
@@ -243,76 +226,6 @@ def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -
         )
         for k, deployment in enumerate(problem.deployments)
     ]
-
-
-def _accuracy(problem: Problem, shares: Array) -> tuple[float | None, float | None]:
-    """Mean accuracy over queries and over tokens; None where a deployment states none."""
-    try:
-        accuracy = accuracies(problem)
-    except ParameterError:
-        return None, None
-    per_query = shares @ accuracy
-    count = problem.queries.count
-    tokens = (problem.queries.m + problem.queries.n) * count
-    return float(per_query @ count / count.sum()), float(per_query @ tokens / tokens.sum())
-
-
-def _curve(
-    problem: Problem, weights: Weights, scales: Scales, account: Account
-) -> list[CurvePoint]:
-    """Exact optima over λ; ζ, if given, stays."""
-    points = []
-    rows = np.arange(len(problem.queries.m))
-    count = problem.queries.count
-    for value in CURVE_WEIGHTS:
-        cost = cost_matrix(problem, replace(weights, energy=float(value)), scales)
-        choice = least_cost(cost)
-        shares = one_hot(choice, cost.shape[1])
-        net = float(problem.energy_j[rows, choice] @ count)
-        points.append(
-            CurvePoint(
-                energy_weight=float(value),
-                energy_j=net + account.sunk_idle_j,
-                runtime_s_mean=float(problem.runtime_s[rows, choice] @ count) / problem.total,
-                accuracy_token_weighted=_accuracy(problem, shares)[1],
-                shares=_shares(problem, shares),
-            )
-        )
-    return points
-
-
-def _warnings(problem: Problem, shares: Array) -> list[str]:
-    """What the reader of a plan must know about its predictions."""
-    found = []
-    count = problem.queries.count
-    for k, deployment in enumerate(problem.deployments):
-        profile = deployment.profile
-        negative = int(count[problem.negative[:, k]].sum())
-        if negative:
-            found.append(
-                f"{deployment.name}: the profile {profile.name} predicts a negative energy or"
-                f" runtime for {negative} of {problem.total} queries"
-                f" ({100 * negative / problem.total:.1f} %); its form is {profile.energy.form}"
-            )
-        outside = problem.extrapolated[:, k] & (shares[:, k] > 0)
-        if outside.any():
-            box = profile.domain
-            assert box is not None
-            found.append(
-                f"{deployment.name}: {int(count[outside].sum())} of the queries it gets lie outside"
-                f" the cells of its profile (m {box.input_tokens[0]} to {box.input_tokens[1]},"
-                f" n {box.output_tokens[0]} to {box.output_tokens[1]}): extrapolated"
-            )
-        if profile.domain is None:
-            found.append(f"{deployment.name}: the profile {profile.name} states no validity domain")
-    if len({d.profile.boundary for d in problem.deployments}) > 1:
-        parts = ", ".join(
-            f"{d.name} {d.profile.boundary}"
-            + (f" + {d.host_power_w:g} W" if d.host_power_w else "")
-            for d in problem.deployments
-        )
-        found.append(f"energy boundaries differ: {parts}")
-    return found
 
 
 def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
