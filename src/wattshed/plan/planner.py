@@ -19,6 +19,8 @@ from wattshed.plan.curve import mean_accuracy, shares_by_name, trace_curve
 from wattshed.plan.decide import decide
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem, build_problem
+from wattshed.plan.risk import RobustDecision, judge
+from wattshed.plan.robust import solver
 from wattshed.plan.sensitivity import vary
 from wattshed.plan.totals import (
     Account,
@@ -46,13 +48,14 @@ class Compared:
     reference: int
 
 
-def plan_workload(
+def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the same plan
     fleet: Fleet,
     workload: Workload,
     weights: Weights | None = None,
     *,
     limits: Limits | None = None,
     idle_power_w: dict[str, float] | None = None,
+    robust: str | None = None,
     seed: int = 0,
     on_progress: Callable[[float, float], None] | None = None,
 ) -> Plan:
@@ -71,10 +74,12 @@ def plan_workload(
         fleet.
     idle_power_w : dict, optional
         Idle power by deployment name, instead of the fleet's.
+    robust : {"expected", "p90"}, optional
+        Minimise the mean of the cost over the draws of the fits, or of its worst tenth.
     seed : int
         Of the random baseline.
     on_progress : callable, optional
-        Told (lower bound in J, relative gap) while limits are being met.
+        Told (lower bound in J, relative gap) while limits are being met or draws weighed.
 
     Returns
     -------
@@ -92,8 +97,12 @@ def plan_workload(
     baselines = all_baselines(problem, cost, seed)
     reference = reference_single(problem, cost)
     limits = limits or Limits()
+    solve = solver(robust, problem)
     stated = _in_si_units(limits, problem, baselines[reference], reference)
-    decision = decide(problem, weights, scales, *stated, on_progress)
+    decision = solve(problem, weights, scales, *stated, on_progress)
+    if isinstance(decision, RobustDecision):
+        nominal = decide(problem, weights, scales, *stated)
+        baselines.append(Baseline("plan for the fits alone", "nominal", nominal.shares))
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -107,7 +116,7 @@ def plan_workload(
         problem,
         compared,
         lambda case: (
-            decide(
+            solve(
                 case, asked, scales, *_in_si_units(limits, case, baselines[reference], reference)
             ).shares
         ),
@@ -130,7 +139,7 @@ def plan_workload(
         baselines=policies,
         sensitivity=sensitivity,
         curve=[]
-        if decision.constraints
+        if decision.constraints or robust
         else trace_curve(problem, weights, scales, compared.account),
         warnings=[
             *find_caveats(problem, compared.shares[0]),
@@ -145,6 +154,7 @@ def plan_workload(
         rule=decision.rule,
         binding=[price.constraint for price in decision.prices if price.binding],
         converged=decision.converged,
+        robust=judge(problem, scales, decision, compared),
     )
     return structs.replace(plan, verdict=describe(plan))
 

@@ -95,8 +95,8 @@ class Policy(msgspec.Struct, frozen=True):
     name : str
         For people and scripts, e.g. ``T_in=32 (m1, else a100)``.
     family : str
-        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``
-        or ``product``.
+        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``,
+        ``product``, or ``nominal``: a robust plan's counterpart for the fits alone.
     energy_j : float
         Gross energy of the workload, idle power that stays on included.
     runtime_s_total, runtime_s_mean : float
@@ -174,6 +174,58 @@ class CurvePoint(msgspec.Struct, frozen=True):
     shares: dict[str, float]
 
 
+class DrawnCost(msgspec.Struct, frozen=True):
+    """What an assignment costs over the draws of the fits.
+
+    In joules, idle power that stays on included; where energy alone is not what is minimised,
+    in the plan's cost times its energy scale.
+
+    Attributes
+    ----------
+    policy : str
+    mean_j : float
+    p90_j : float
+        Nine tenths of the draws cost at most this.
+    worst_tenth_j : float
+        Mean of the worst tenth of the draws (CVaR).
+    gap : float
+        Relative distance of what the plan minimises to its bound; negative only for a policy
+        that does not keep the plan's limits.
+    """
+
+    policy: str
+    mean_j: float
+    p90_j: float
+    worst_tenth_j: float
+    gap: float
+
+
+class Robust(msgspec.Struct, frozen=True):
+    """How a plan allows for the uncertainty of the fits.
+
+    Attributes
+    ----------
+    criterion : {"expected", "p90"}
+        What is minimised over the draws: the mean, or the mean of the worst tenth.
+    draws : int
+    bound_j : float
+        No assignment within the limits has less of that.
+    draw_weights : list of float
+        With each query's energy and runtime averaged over the draws by these, `Plan.rule`
+        holds.
+    plan, nominal, reference : DrawnCost
+        This plan, the plan for the fitted profiles alone, and the best single deployment.
+    """
+
+    criterion: str
+    draws: int
+    bound_j: float
+    draw_weights: list[float]
+    plan: DrawnCost
+    nominal: DrawnCost
+    reference: DrawnCost
+
+
 class Plan(msgspec.Struct, frozen=True):
     """An assignment of a workload to deployments, with everything it is compared to.
 
@@ -200,6 +252,8 @@ class Plan(msgspec.Struct, frozen=True):
         The limits that bind: whose price is above zero.
     converged : bool
         Whether the bound is proven; False after an interrupt.
+    robust : Robust or None
+        What it minimises over the draws of the fits; None if it is made for the fits alone.
     verdict : str
         What to do and how sure that is, in plain words.
     """
@@ -229,6 +283,7 @@ class Plan(msgspec.Struct, frozen=True):
     rule: PriceRule | None = None
     binding: list[str] = []
     converged: bool = True
+    robust: Robust | None = None
 
 
 class OutOfSample(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wattshed.records import Interval, Plan, Policy
 from wattshed.report.document import Cell, Section, Table
 from wattshed.report.plan_charts import curve_chart, distinct_optima, sensitivity_chart
+from wattshed.report.robust import MINIMISED, robust_section, robust_table
 from wattshed.report.text import DASH, format_number
 from wattshed.units import human_energy, kwh
 
@@ -30,6 +31,8 @@ def plan_sections(plan: Plan) -> list[Section]:
             tables=[baselines_table(plan)],
         ),
     ]
+    if plan.robust:
+        sections.append(robust_section(plan, plan.robust))
     if plan.prices:
         sections.append(
             Section("What the limits cost", [_limits_text(plan)], tables=[prices_table(plan)])
@@ -60,6 +63,8 @@ def plan_sections(plan: Plan) -> list[Section]:
 def plan_summary_tables(plan: Plan) -> list[Table]:
     """The short view for a terminal: assignment, baselines, sensitivity."""
     tables = [assignment_table(plan), _short_baselines(plan)]
+    if plan.robust:
+        tables.append(robust_table(plan, plan.robust))
     if plan.prices:
         tables.append(prices_table(plan))
     return [*tables, _short_sensitivity(plan)] if plan.sensitivity else tables
@@ -102,7 +107,8 @@ def prices_table(plan: Plan) -> Table:
         [p.constraint, yes_no(p.binding), p.price_j, f"J per {p.unit}" if p.unit else "J"]
         for p in plan.prices
     ]
-    bound = "none" if plan.lower_bound_j is None else human_energy(plan.lower_bound_j)
+    bound_j = plan.robust.bound_j if plan.robust else plan.lower_bound_j
+    bound = "none" if bound_j is None else human_energy(bound_j)
     return Table(
         slug="prices",
         title="Limits and what one more unit of each would save",
@@ -250,6 +256,11 @@ def _objective(plan: Plan) -> str:
         f" {format_number(kwh(plan.energy_j))} kWh,"
         f" {format_number(plan.runtime_s_mean)} s per query on average."
     )
+    if plan.robust:
+        text += (
+            f" What it minimises of that over {plan.robust.draws} draws of the fits is"
+            f" {MINIMISED[plan.robust.criterion]}; the figures here are those of the fits alone."
+        )
     if plan.accuracy_weight is not None:
         text += f" Accuracy has the weight ζ = {plan.accuracy_weight:g}."
     if plan.accuracy_query_mean is not None and plan.accuracy_token_weighted is not None:
