@@ -74,6 +74,7 @@ def regions_section(plan: Plan, fleet: Fleet, workload: Workload, weights: Weigh
     scales = Scales(
         plan.scales["energy_j"], plan.scales["runtime_s"], plan.scales["accuracy_tokens"]
     )
+    alone = " Costs are those of the fits alone; the plan allows for their uncertainty."
     regions = find_regions(fleet, scales, weights, workload.distinct())
     picture = Map(
         slug="regions",
@@ -86,7 +87,7 @@ def regions_section(plan: Plan, fleet: Fleet, workload: Workload, weights: Weigh
         names=regions.names,
         density=_density(workload),
         note=f"Cost as planned (λ = {weights.energy:g}). Dots are the queries of {workload.name},"
-        " binned; their area is their number.",
+        f" binned; their area is their number.{alone if plan.robust else ''}",
     )
     text = (
         "Every query left of and below a boundary goes to that machine. A threshold on m or n"

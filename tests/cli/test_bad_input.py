@@ -61,6 +61,17 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["fit", "runs.csv"],
         ["lab/tiny", "1 distinct", "measure at least"],
     ),
+    "unknown robust criterion": ({}, ["plan", "--robust", "p95"], ["--robust", "'p95'", "p90"]),
+    "robust without draws": (
+        {},
+        ["plan", "--robust", "p90", "--fleet", "offline-2024"],
+        ["--robust", "deployment llama-2-13b has no bootstrap draws", "fit it"],
+    ),
+    "robust out of sample": (
+        {},
+        ["plan", "--robust", "p90", "--evaluate-on", "half"],
+        ["--evaluate-on", "--robust is p90", "without --robust"],
+    ),
     "unknown form": ({}, ["fit", "--form", "cubic"], ["--form", "'cubic'", "roofline"]),
     "unknown flag": ({}, ["fit", "--drop", "typo"], ["flag", "'typo'", "warmup"]),
     "unknown model": ({}, ["fit", "--model", "gpt-2"], ["'gpt-2'", "llama-2-7b"]),

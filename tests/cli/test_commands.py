@@ -126,6 +126,42 @@ def test_plan_json_has_stable_keys(wattshed_json: RunJson) -> None:
     assert {source["name"] for source in found["provenance"]} == {"wilkins-2024", "alpaca"}
 
 
+def test_a_robust_plan_says_what_it_costs_over_the_draws(wattshed_json: RunJson) -> None:
+    found = wattshed_json("plan", "--robust", "p90")
+    assert found["inputs"]["robust"] == "p90"
+    results = found["results"]
+    assert {"gap", "rule", "robust"} <= set(results)
+    robust = results["robust"]
+    assert set(robust) == {
+        "criterion",
+        "draws",
+        "bound_j",
+        "draw_weights",
+        "plan",
+        "nominal",
+        "reference",
+    }
+    costs = [robust[name] for name in ("plan", "nominal", "reference")]
+    assert all(set(c) == {"policy", "mean_j", "p90_j", "worst_tenth_j", "gap"} for c in costs)
+    worst = [c["worst_tenth_j"] for c in costs]
+    assert robust["bound_j"] <= min(worst) == worst[0]
+    assert len(robust["draw_weights"]) == robust["draws"] == 200
+    assert "nominal" in {b["family"] for b in results["baselines"]}
+    assert all(0 <= b["probability_saves"] <= 1 for b in results["baselines"])
+    assert wattshed_json("plan")["results"]["robust"] is None
+
+
+def test_the_report_of_a_robust_plan_shows_its_draws(wattshed: Run, tmp_path: Path) -> None:
+    done = wattshed("plan", "--robust", "expected", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    for text in ("draws of the fits", "in expectation", "P(saves)", "plan for the fits alone"):
+        assert text in done.stdout
+    page = (tmp_path / "out/index.html").read_text()
+    assert "How sure the fits are" in page
+    assert "--robust expected" in page
+    assert (tmp_path / "out/draws.csv").exists()
+
+
 def test_plan_is_deterministic(wattshed: Run) -> None:
     first, second = (wattshed("plan", "--seed", "3", "--json").stdout for _ in range(2))
     assert first == second

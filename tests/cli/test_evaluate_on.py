@@ -22,6 +22,7 @@ KEYS = {
     "saving_low_pct",
     "saving_high_pct",
     "significant",
+    "probability_saves",
     "regret_pct",
     "displaced_queries",
     "shares",

@@ -55,8 +55,14 @@ def test_the_verdict_and_the_warnings_are_there(plan):
 
 
 def test_missing_intervals_are_dashes_not_zeros(plan):
-    bare = [structs.replace(b, saving=None, significant=None) for b in plan.baselines]
-    cases = [structs.replace(s, saving=None, significant=None) for s in plan.sensitivity]
+    bare = [
+        structs.replace(b, saving=None, significant=None, probability_saves=None)
+        for b in plan.baselines
+    ]
+    cases = [
+        structs.replace(s, saving=None, significant=None, probability_saves=None)
+        for s in plan.sensitivity
+    ]
     changed = structs.replace(plan, baselines=bare, sensitivity=cases)
     table = baselines_table(changed)
     assert {row[table.columns.index("low (%)")] for row in format_rows(table)} == {"–"}

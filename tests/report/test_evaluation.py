@@ -13,15 +13,16 @@ from wattshed.report.text import format_rows
 @pytest.fixture
 def found() -> list[OutOfSample]:
     interval = Interval(1.0, 3.0, "made up")
-    known = OutOfSample("known", 3.6e6, 2.0, "all a", 2.0, interval, True, 0.0, 0, {"a": 1.0})
+    known = OutOfSample("known", 3.6e6, 2.0, "all a", 2.0, interval, True, 0.0, 0, {"a": 1.0}, 0.9)
     loses = structs.replace(known, predictor="mean", saving_pct=-5.0, saving=None, significant=None)
+    loses = structs.replace(loses, probability_saves=None)
     return [known, structs.replace(loses, regret_pct=None, displaced_queries=7)]
 
 
 def test_each_source_of_lengths_has_a_row(found: list[OutOfSample]) -> None:
     table = evaluation_table(found, "past", "future")
-    assert table.rows[0] == ["known", 1.0, 2.0, 1.0, 3.0, "yes", 0.0, 0]
-    assert table.rows[1] == ["mean", 1.0, -5.0, None, None, None, None, 7]
+    assert table.rows[0] == ["known", 1.0, 2.0, 1.0, 3.0, "yes", 0.9, 0.0, 0]
+    assert table.rows[1] == ["mean", 1.0, -5.0, None, None, None, None, None, 7]
     assert table.title == "The rule of past on future"
     assert "against all a" in table.note
     assert "95 % intervals: made up" in table.note

@@ -68,6 +68,12 @@ class Evaluation:
     help="Scales of energy, runtime and accuracy: ideal (each at its own optimum), range"
     " (min-max, as in the offline study) or none (joules plus seconds, as in the hybrid study).",
 )
+@click.option(
+    "--robust",
+    metavar="expected|p90",
+    help="Allow for the uncertainty of the fits: minimise the mean of the cost over their bootstrap"
+    " draws (expected), or the mean of its worst tenth, which bounds the 90 % quantile (p90).",
+)
 @limit_options
 @click.option(
     "--idle-power",
@@ -92,6 +98,7 @@ def plan(
     minimize: str | None,
     zeta: float | None,
     normalise: str,
+    robust: str | None,
     runtime_budgets: tuple[str, ...],
     energy_budget: str | None,
     accuracy_floor: float | None,
@@ -120,6 +127,7 @@ def plan(
       wattshed plan --slo ttft=1,e2e=60              where every query keeps its latency
       wattshed plan --horizon 86400                  with the replicas that there are, in a day
       wattshed plan --idle-power a100=60
+      wattshed plan --robust p90                     least energy where the fits are at their worst
       wattshed plan --evaluate-on half               can it save before answers are known?
     """
     from dataclasses import asdict, replace
@@ -136,6 +144,7 @@ def plan(
             runtime_budgets, energy_budget, accuracy_floor, accuracy_measure, horizon
         )
         idle = parse_idle_power(idle_power)
+        refuse_evaluation_of_robust(robust, evaluate_on)
         fleet = with_slo(load_fleet(fleet_source), slos)
         workload, test = _workloads(workload_source, evaluate_on, seed)
         with planning() as on_progress:
@@ -145,6 +154,7 @@ def plan(
                 weights,
                 limits=limits,
                 idle_power_w=idle,
+                robust=robust,
                 seed=seed,
                 on_progress=on_progress,
             )
@@ -157,6 +167,7 @@ def plan(
             "lambda": asked.energy,
             "zeta": zeta,
             "normalise": normalise,
+            "robust": robust,
             "limits": asdict(limits),
             "slo": msgspec.to_builtins(fleet.slo),
             "idle_power_w": idle,
@@ -198,6 +209,21 @@ def refuse_evaluation_of_prices(made: Plan, evaluate_on: str | None) -> None:
             "--evaluate-on",
             f"the plan is bound by {', '.join(other)}",
             "evaluate a plan without capacities and accuracy floor",
+        )
+
+
+def refuse_evaluation_of_robust(robust: str | None, evaluate_on: str | None) -> None:
+    """Out of sample, only rules of the fits alone are judged.
+
+    Raises
+    ------
+    ParameterError
+    """
+    from wattshed.errors import ParameterError
+
+    if evaluate_on and robust:
+        raise ParameterError(
+            "--evaluate-on", f"--robust is {robust}, too", "evaluate a plan without --robust"
         )
 
 
@@ -279,6 +305,8 @@ def _write(
     from wattshed.documents import add_evaluation, plan_document
 
     command = f"wattshed plan --fleet {fleet.name} --workload {inputs['workload']['name']}"
+    if inputs["robust"]:
+        command += f" --robust {inputs['robust']}"
     if judged:
         command += f" --evaluate-on {inputs['evaluate_on']['name']}"
     document = plan_document(made, fleet, workload, weights, command, inputs["seed"])

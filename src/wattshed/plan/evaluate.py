@@ -15,7 +15,13 @@ from wattshed.fleet import Fleet
 from wattshed.plan.baselines import one_hot, reference_single, single
 from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost, make_scales
 from wattshed.plan.problem import Choice, Problem, build_problem, predict_problem
-from wattshed.plan.totals import is_significant, make_account, saving_interval, total
+from wattshed.plan.totals import (
+    is_significant,
+    make_account,
+    probability_saves,
+    saving_interval,
+    total,
+)
 from wattshed.records import OutOfSample
 from wattshed.workload.lengths import PREDICTORS
 from wattshed.workload.table import Workload
@@ -131,6 +137,7 @@ def _pay(
                 saving_pct=saving,
                 saving=interval,
                 significant=is_significant(interval),
+                probability_saves=probability_saves(totals, account, row, 0),
                 regret_pct=_regret_pct(actual, cost, each.choice),
                 displaced_queries=each.displaced,
                 shares=dict(zip(actual.names, parts, strict=True)),

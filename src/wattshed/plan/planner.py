@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from msgspec import structs
@@ -11,37 +11,31 @@ from msgspec import structs
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.baselines import Baseline, all_baselines, one_hot, reference_single, single
+from wattshed.plan.baselines import Baseline, all_baselines, reference_single, single
 from wattshed.plan.capacity import constraints_of, keeps
-from wattshed.plan.cost import (
-    Scales,
-    Weights,
-    accuracies,
-    cost_matrix,
-    least_cost,
-    make_scales,
-)
+from wattshed.plan.caveats import find_caveats
+from wattshed.plan.cost import Weights, cost_matrix, make_scales
+from wattshed.plan.curve import mean_accuracy, shares_by_name, trace_curve
 from wattshed.plan.decide import Decision, decide
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem, build_problem
 from wattshed.plan.progress import Progress
+from wattshed.plan.risk import RobustDecision, judge
+from wattshed.plan.robust import solver
 from wattshed.plan.sensitivity import vary
 from wattshed.plan.totals import (
     Account,
     Totals,
     is_significant,
     make_account,
+    probability_saves,
     saving_interval,
     total,
 )
 from wattshed.plan.verdict import describe
-from wattshed.records import CurvePoint, Plan, Policy, Portion, Sensitivity
+from wattshed.records import Plan, Policy, Portion, Sensitivity
 from wattshed.transport.model import Constraint
 from wattshed.workload.table import Workload
-
-# The optimum moves where energy and runtime trade, which is far from λ = 1/2 when one
-# machine is much slower: equal steps in log(λ / (1 - λ)) find every part of the curve.
-CURVE_WEIGHTS = np.concatenate([[0.0], 1 / (1 + np.geomspace(1e3, 1e-4, 57)), [1.0]])
 
 
 @dataclass(frozen=True)
@@ -55,13 +49,14 @@ class Compared:
     reference: int
 
 
-def plan_workload(
+def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the same plan
     fleet: Fleet,
     workload: Workload,
     weights: Weights | None = None,
     *,
     limits: Limits | None = None,
     idle_power_w: dict[str, float] | None = None,
+    robust: str | None = None,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Plan:
@@ -80,6 +75,8 @@ def plan_workload(
         fleet.
     idle_power_w : dict, optional
         Idle power by deployment name, instead of the fleet's.
+    robust : {"expected", "p90"}, optional
+        Minimise the mean of the cost over the draws of the fits, or of its worst tenth.
     seed : int
         Of the random baseline.
     on_progress : callable, optional
@@ -105,7 +102,11 @@ def plan_workload(
     constraints = constraints_of(problem, *within)
     baselines = all_baselines(problem, cost, seed, constraints)
     reference = reference_single(problem, cost, constraints)
-    decision = decide(problem, weights, scales, *within, _tell_bound(on_progress))
+    solve = solver(robust, problem)
+    decision = solve(problem, weights, scales, *within, _tell_bound(on_progress))
+    if isinstance(decision, RobustDecision):
+        nominal = decide(problem, weights, scales, *within)
+        baselines.append(Baseline("plan for the fits alone", "nominal", nominal.shares))
     weights = decision.weights
     cost = cost_matrix(problem, weights, scales)
     compared = compare(problem, decision.shares, baselines, reference)
@@ -113,11 +114,11 @@ def plan_workload(
         _policy(problem, cost, compared, row, decision.constraints)
         for row in range(1, len(compared.baselines) + 1)
     ]
-    accuracy = _accuracy(problem, compared.shares[0])
+    accuracy = mean_accuracy(problem, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
 
     def solve_again(case: Problem) -> Array:
-        found = decide(case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index))
+        found = solve(case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index))
         if not found.converged:
             raise KeyboardInterrupt
         return found.shares
@@ -140,9 +141,11 @@ def plan_workload(
         assignment=_assignment(problem, compared, within[0].horizon_s),
         baselines=policies,
         sensitivity=sensitivity,
-        curve=[] if decision.constraints else _curve(problem, weights, scales, compared.account),
+        curve=[]
+        if decision.constraints or robust
+        else trace_curve(problem, weights, scales, compared.account),
         warnings=[
-            *_warnings(problem, compared.shares[0]),
+            *find_caveats(problem, compared.shares[0]),
             *told,
         ],
         verdict="",
@@ -154,6 +157,7 @@ def plan_workload(
         rule=decision.rule,
         binding=[price.constraint for price in decision.prices if price.binding],
         converged=decision.converged,
+        robust=judge(problem, scales, decision, compared),
     )
     return structs.replace(plan, verdict=describe(plan))
 
@@ -241,16 +245,12 @@ def _policy(
         saving_pct=saving,
         saving=interval,
         significant=is_significant(interval),
+        probability_saves=probability_saves(totals, compared.account, 0, row),
         cost=_mean_cost(problem, cost, compared.shares[row]),
         displaced_queries=baseline.displaced,
-        shares=_shares(problem, compared.shares[row]),
+        shares=shares_by_name(problem, compared.shares[row]),
         keeps_limits=keeps(problem, constraints, compared.shares[row]) if constraints else None,
     )
-
-
-def _shares(problem: Problem, shares: Array) -> dict[str, float]:
-    part = problem.queries.count @ shares / problem.total
-    return dict(zip(problem.names, part.tolist(), strict=True))
 
 
 def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -> list[Portion]:
@@ -268,76 +268,6 @@ def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -
         )
         for k, deployment in enumerate(problem.deployments)
     ]
-
-
-def _accuracy(problem: Problem, shares: Array) -> tuple[float | None, float | None]:
-    """Mean accuracy over queries and over tokens; None where a deployment states none."""
-    try:
-        accuracy = accuracies(problem)
-    except ParameterError:
-        return None, None
-    per_query = shares @ accuracy
-    count = problem.queries.count
-    tokens = (problem.queries.m + problem.queries.n) * count
-    return float(per_query @ count / count.sum()), float(per_query @ tokens / tokens.sum())
-
-
-def _curve(
-    problem: Problem, weights: Weights, scales: Scales, account: Account
-) -> list[CurvePoint]:
-    """Exact optima over λ; ζ, if given, stays."""
-    points = []
-    rows = np.arange(len(problem.queries.m))
-    count = problem.queries.count
-    for value in CURVE_WEIGHTS:
-        cost = cost_matrix(problem, replace(weights, energy=float(value)), scales)
-        choice = least_cost(cost)
-        shares = one_hot(choice, cost.shape[1])
-        net = float(problem.energy_j[rows, choice] @ count)
-        points.append(
-            CurvePoint(
-                energy_weight=float(value),
-                energy_j=net + account.sunk_idle_j,
-                runtime_s_mean=float(problem.runtime_s[rows, choice] @ count) / problem.total,
-                accuracy_token_weighted=_accuracy(problem, shares)[1],
-                shares=_shares(problem, shares),
-            )
-        )
-    return points
-
-
-def _warnings(problem: Problem, shares: Array) -> list[str]:
-    """What the reader of a plan must know about its predictions."""
-    found = []
-    count = problem.queries.count
-    for k, deployment in enumerate(problem.deployments):
-        profile = deployment.profile
-        negative = int(count[problem.negative[:, k]].sum())
-        if negative:
-            found.append(
-                f"{deployment.name}: the profile {profile.name} predicts a negative energy or"
-                f" runtime for {negative} of {problem.total} queries"
-                f" ({100 * negative / problem.total:.1f} %); its form is {profile.energy.form}"
-            )
-        outside = problem.extrapolated[:, k] & (shares[:, k] > 0)
-        if outside.any():
-            box = profile.domain
-            assert box is not None
-            found.append(
-                f"{deployment.name}: {int(count[outside].sum())} of the queries it gets lie outside"
-                f" the cells of its profile (m {box.input_tokens[0]} to {box.input_tokens[1]},"
-                f" n {box.output_tokens[0]} to {box.output_tokens[1]}): extrapolated"
-            )
-        if profile.domain is None:
-            found.append(f"{deployment.name}: the profile {profile.name} states no validity domain")
-    if len({d.profile.boundary for d in problem.deployments}) > 1:
-        parts = ", ".join(
-            f"{d.name} {d.profile.boundary}"
-            + (f" + {d.host_power_w:g} W" if d.host_power_w else "")
-            for d in problem.deployments
-        )
-        found.append(f"energy boundaries differ: {parts}")
-    return found
 
 
 def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:

@@ -38,6 +38,8 @@ class Problem:
     extrapolated, negative : bool arrays (Q, K)
     round_robin : array (Q, K)
         Queries that each deployment gets when the rows are dealt out in turn.
+    energy_scale : array (K,)
+        What `gross_energy_j` was multiplied with after its prediction.
     """
 
     deployments: list[Deployment]
@@ -49,6 +51,7 @@ class Problem:
     extrapolated: NDArray[np.bool_]
     negative: NDArray[np.bool_]
     round_robin: NDArray[np.int64]
+    energy_scale: Array
 
     @property
     def names(self) -> list[str]:
@@ -65,6 +68,10 @@ class Problem:
         """Number of queries."""
         return int(self.queries.count.sum())
 
+    def with_predictions(self, gross_energy_j: Array, runtime_s: Array) -> Problem:
+        """The same problem with other energies and runtimes (Q, K)."""
+        return replace(self, gross_energy_j=gross_energy_j, runtime_s=runtime_s)
+
     def with_idle_power(self, index: int, power_w: float) -> Problem:
         """The same problem with another idle power of one deployment."""
         idle = self.idle_power_w.copy()
@@ -75,7 +82,11 @@ class Problem:
         """The same problem with one deployment's energies multiplied."""
         scale = np.ones(len(self.deployments))
         scale[index] = factor
-        return replace(self, gross_energy_j=self.gross_energy_j * scale)
+        return replace(
+            self,
+            gross_energy_j=self.gross_energy_j * scale,
+            energy_scale=self.energy_scale * scale,
+        )
 
 
 def build_problem(fleet: Fleet, workload: Workload) -> Problem:
@@ -112,6 +123,7 @@ def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int6
         np.stack([p.extrapolated for p in predictions], axis=1),
         np.stack([p.negative for p in predictions], axis=1),
         round_robin,
+        np.ones(len(deployments)),
     )
 
 

@@ -11,7 +11,14 @@ from wattshed.errors import InfeasibleError
 from wattshed.fit.forms import Array
 from wattshed.plan.problem import Problem
 from wattshed.plan.progress import Progress
-from wattshed.plan.totals import Account, is_significant, make_account, saving_interval, total
+from wattshed.plan.totals import (
+    Account,
+    is_significant,
+    make_account,
+    probability_saves,
+    saving_interval,
+    total,
+)
 from wattshed.records import Sensitivity
 
 if TYPE_CHECKING:
@@ -70,6 +77,7 @@ def vary(
                 saving=interval,
                 fixed_plan_saving_pct=fixed,
                 significant=is_significant(interval),
+                probability_saves=probability_saves(totals, account, row, 0),
                 shares=dict(zip(problem.names, part.tolist(), strict=True)),
             )
         )

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from wattshed.fit.forms import Array
+from wattshed.plan.draws import draws_of
 from wattshed.plan.problem import Problem
-from wattshed.profiles import predict_draws
 from wattshed.records import Interval
-
-CHUNK = 20_000
 
 
 @dataclass(frozen=True)
@@ -43,39 +41,8 @@ def total(problem: Problem, shares: Array) -> Totals:
     counted = shares * problem.queries.count[None, :, None]
     energy = np.einsum("pqk,qk->pk", counted, problem.gross_energy_j)
     runtime = np.einsum("pqk,qk->pk", counted, problem.runtime_s)
-    draws = _draw_totals(problem, counted)
-    return Totals(energy, runtime, *draws)
-
-
-def _draw_totals(problem: Problem, counted: Array) -> tuple[Array | None, Array | None]:
-    energy, runtime = [], []
-    for index, deployment in enumerate(problem.deployments):
-        part = _draw_one(problem, counted[:, :, index], index)
-        if part is None:
-            return None, None
-        host = deployment.host_power_w
-        energy.append(part[0] + host * part[1])
-        runtime.append(part[1])
-    draws = min(len(e) for e in energy)
-    return (
-        np.stack([e[:draws] for e in energy], axis=2),
-        np.stack([r[:draws] for r in runtime], axis=2),
-    )
-
-
-def _draw_one(problem: Problem, counted: Array, index: int) -> tuple[Array, Array] | None:
-    """Totals (B, P) of one deployment's energy (host power left out) and runtime."""
-    sums: tuple[Array, Array] | None = None
-    for start in range(0, counted.shape[1], CHUNK):
-        part = slice(start, start + CHUNK)
-        drawn = predict_draws(
-            problem.deployments[index].profile, problem.queries.m[part], problem.queries.n[part]
-        )
-        if drawn is None:
-            return None
-        energy, runtime = (values @ counted[:, part].T for values in drawn)
-        sums = (energy, runtime) if sums is None else (sums[0] + energy, sums[1] + runtime)
-    return sums
+    draws = draws_of(problem)
+    return Totals(energy, runtime, *(draws.totals(counted) if draws else (None, None)))
 
 
 @dataclass(frozen=True)
@@ -121,14 +88,31 @@ def saving_interval(
     """
     energy = account.energy_j(totals.energy_j, totals.runtime_s)
     saving = _saving_pct(energy[plan], energy[baseline])
-    if totals.energy_draws_j is None or totals.runtime_draws_s is None:
+    drawn = drawn_energy_j(totals, account)
+    if drawn is None:
         return float(saving), None
-    drawn = account.energy_j(
-        totals.energy_draws_j[:, [plan, baseline]], totals.runtime_draws_s[:, [plan, baseline]]
-    )
-    low, high = np.percentile(_saving_pct(drawn[:, 0], drawn[:, 1]), [2.5, 97.5])
+    low, high = np.percentile(_saving_pct(drawn[:, plan], drawn[:, baseline]), [2.5, 97.5])
     method = f"bootstrap of the profiles, {len(drawn)} draws, plan held fixed"
     return float(saving), Interval(float(low), float(high), method)
+
+
+def probability_saves(totals: Totals, account: Account, plan: int, baseline: int) -> float | None:
+    """Part of the draws in which assignment `plan` needs less energy; None without draws.
+
+    Equal but for rounding (1e-12) is not less.
+    """
+    drawn = drawn_energy_j(totals, account)
+    if drawn is None:
+        return None
+    saved = drawn[:, baseline] - drawn[:, plan]
+    return float(np.mean(saved > 1e-12 * np.abs(drawn[:, baseline])))
+
+
+def drawn_energy_j(totals: Totals, account: Account) -> Array | None:
+    """Energy (B, P) of the assignments under each draw; None without draws."""
+    if totals.energy_draws_j is None or totals.runtime_draws_s is None:
+        return None
+    return account.energy_j(totals.energy_draws_j, totals.runtime_draws_s)
 
 
 def _saving_pct(plan_j: Array, baseline_j: Array) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from wattshed.records import Plan, Policy, Price, Sensitivity
+from wattshed.records import Plan, Policy, Price, Robust, Sensitivity
 from wattshed.units import human_energy
+
+SAME = "the same"
 
 
 def describe(plan: Plan) -> str:
@@ -13,6 +15,7 @@ def describe(plan: Plan) -> str:
         _what_to_do(plan),
         _what_it_saves(plan, reference),
         *(_what_a_limit_costs(plan, price) for price in plan.prices if price.binding),
+        _what_caution_does(plan.robust),
         _what_it_hangs_on(plan.sensitivity),
         _simplest_rule(plan, reference),
     ]
@@ -76,6 +79,34 @@ def saving_text(value_pct: float, policy: Policy, negated: bool = False) -> str:
     if negated:
         low, high = -high, -low
     return f"{value_pct:.2f} %, 95 % interval {low:.2f} to {high:.2f} %"
+
+
+def _what_caution_does(robust: Robust | None) -> str:
+    """What a robust plan costs in expectation and what it protects from."""
+    if robust is None:
+        return ""
+    ours, nominal = robust.plan, robust.nominal
+    mean = _change(ours.mean_j, nominal.mean_j)
+    tail = _change(ours.worst_tenth_j, nominal.worst_tenth_j)
+    opening = f"Robust over {robust.draws} draws of the fits ({robust.criterion}):"
+    if mean == tail == SAME:
+        return f"{opening} against the plan for the fits alone it changes nothing."
+    least = f"within {100 * ours.gap:.1g} % of" if ours.gap > 0 else "exactly"
+    return (
+        f"{opening} against the plan for the fits alone it costs {mean} in expectation and {tail}"
+        f" in the worst tenth of the draws; what it minimises is {least} the least possible."
+    )
+
+
+def _change(ours_j: float, other_j: float) -> str:
+    """How much more or less, if there is a difference to speak of (1e-9)."""
+    change, base = abs(ours_j - other_j), abs(other_j)
+    if change <= 1e-9 * base:
+        return SAME
+    return (
+        f"{human_energy(change)} ({100 * change / base:.2g} %)"
+        f" {'more' if ours_j > other_j else 'less'}"
+    )
 
 
 def _what_it_hangs_on(sensitivity: list[Sensitivity]) -> str:

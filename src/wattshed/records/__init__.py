@@ -22,12 +22,14 @@ from wattshed.records.front import (
 from wattshed.records.plan import (
     CurvePoint,
     DeploymentPrices,
+    DrawnCost,
     OutOfSample,
     Plan,
     Policy,
     Portion,
     Price,
     PriceRule,
+    Robust,
     Sensitivity,
 )
 from wattshed.records.profile import (
@@ -47,6 +49,7 @@ __all__ = [
     "CurvePoint",
     "DeploymentPrices",
     "Domain",
+    "DrawnCost",
     "FormScore",
     "FrontPoint",
     "Gap",
@@ -65,6 +68,7 @@ __all__ = [
     "Provenance",
     "QueryModel",
     "Regression",
+    "Robust",
     "Rule",
     "RulePoint",
     "Sensitivity",

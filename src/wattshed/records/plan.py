@@ -96,8 +96,8 @@ class Policy(msgspec.Struct, frozen=True):
     name : str
         For people and scripts, e.g. ``T_in=32 (m1, else a100)``.
     family : str
-        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``
-        or ``product``.
+        ``exact``, ``single``, ``round-robin``, ``random``, ``t-in``, ``t-out``, ``box``,
+        ``product``, or ``nominal``: a robust plan's counterpart for the fits alone.
     energy_j : float
         Gross energy of the workload, idle power that stays on included.
     runtime_s_total, runtime_s_mean : float
@@ -110,6 +110,9 @@ class Policy(msgspec.Struct, frozen=True):
         Interval of `saving_pct`; None where a profile carries no draws.
     significant : bool or None
         Whether the interval of the saving excludes zero; None without an interval.
+    probability_saves : float or None
+        Part of the draws of the fits in which the plan needs less energy than this policy;
+        None without draws.
     cost : float
         Mean cost per query in the plan's normalised unit.
     displaced_queries : int
@@ -132,6 +135,7 @@ class Policy(msgspec.Struct, frozen=True):
     displaced_queries: int = 0
     shares: dict[str, float] = {}
     keeps_limits: bool | None = None
+    probability_saves: float | None = None
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
@@ -148,6 +152,8 @@ class Sensitivity(msgspec.Struct, frozen=True):
         would have been a mistake.
     significant : bool or None
         Whether the new optimum's interval excludes zero.
+    probability_saves : float or None
+        Part of the draws in which the new optimum needs less energy than the reference.
     """
 
     change: str
@@ -156,6 +162,7 @@ class Sensitivity(msgspec.Struct, frozen=True):
     fixed_plan_saving_pct: float
     significant: bool | None
     shares: dict[str, float]
+    probability_saves: float | None = None
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
@@ -166,6 +173,58 @@ class CurvePoint(msgspec.Struct, frozen=True):
     runtime_s_mean: float
     accuracy_token_weighted: float | None
     shares: dict[str, float]
+
+
+class DrawnCost(msgspec.Struct, frozen=True):
+    """What an assignment costs over the draws of the fits.
+
+    In joules, idle power that stays on included; where energy alone is not what is minimised,
+    in the plan's cost times its energy scale.
+
+    Attributes
+    ----------
+    policy : str
+    mean_j : float
+    p90_j : float
+        Nine tenths of the draws cost at most this.
+    worst_tenth_j : float
+        Mean of the worst tenth of the draws (CVaR).
+    gap : float
+        Relative distance of what the plan minimises to its bound; negative only for a policy
+        that does not keep the plan's limits.
+    """
+
+    policy: str
+    mean_j: float
+    p90_j: float
+    worst_tenth_j: float
+    gap: float
+
+
+class Robust(msgspec.Struct, frozen=True):
+    """How a plan allows for the uncertainty of the fits.
+
+    Attributes
+    ----------
+    criterion : {"expected", "p90"}
+        What is minimised over the draws: the mean, or the mean of the worst tenth.
+    draws : int
+    bound_j : float
+        No assignment within the limits has less of that.
+    draw_weights : list of float
+        With each query's energy and runtime averaged over the draws by these, `Plan.rule`
+        holds.
+    plan, nominal, reference : DrawnCost
+        This plan, the plan for the fitted profiles alone, and the best single deployment.
+    """
+
+    criterion: str
+    draws: int
+    bound_j: float
+    draw_weights: list[float]
+    plan: DrawnCost
+    nominal: DrawnCost
+    reference: DrawnCost
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -194,6 +253,8 @@ class Plan(msgspec.Struct, frozen=True):
         The limits that bind: whose price is above zero.
     converged : bool
         Whether the bound is proven; False after an interrupt.
+    robust : Robust or None
+        What it minimises over the draws of the fits; None if it is made for the fits alone.
     verdict : str
         What to do and how sure that is, in plain words.
     """
@@ -223,6 +284,7 @@ class Plan(msgspec.Struct, frozen=True):
     rule: PriceRule | None = None
     binding: list[str] = []
     converged: bool = True
+    robust: Robust | None = None
 
 
 class OutOfSample(msgspec.Struct, frozen=True):
@@ -243,6 +305,8 @@ class OutOfSample(msgspec.Struct, frozen=True):
         Energy saved against the reference serving all test queries, in percent of it.
     saving : Interval or None
         Interval of `saving_pct`, both under the same draws; None without draws.
+    probability_saves : float or None
+        Part of the draws in which the rule needs less energy than the reference.
     regret_pct : float or None
         Cost above the least that the test queries can cost with the rule's scales and prices,
         in percent of it; None where accuracy makes that cost zero or negative.
@@ -263,3 +327,4 @@ class OutOfSample(msgspec.Struct, frozen=True):
     regret_pct: float | None
     displaced_queries: int
     shares: dict[str, float]
+    probability_saves: float | None = None

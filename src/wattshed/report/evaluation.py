@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wattshed.records import OutOfSample
 from wattshed.report.document import Cell, Section, Table
-from wattshed.report.plan_document import yes_no
+from wattshed.report.plan_document import PROBABILITY, yes_no
 from wattshed.units import kwh
 
 
@@ -37,6 +37,7 @@ def evaluation_table(found: list[OutOfSample], train: str, test: str) -> Table:
             each.saving.low if each.saving else None,
             each.saving.high if each.saving else None,
             yes_no(each.significant),
+            each.probability_saves,
             each.regret_pct,
             each.displaced_queries,
         ]
@@ -46,7 +47,7 @@ def evaluation_table(found: list[OutOfSample], train: str, test: str) -> Table:
     return Table(
         "out-of-sample",
         f"The rule of {train} on {test}",
-        [*columns, "regret (%)", "displaced"],
+        [*columns, PROBABILITY, "regret (%)", "displaced"],
         rows,
         note=f"{_saving_text(found[0])} Regret: cost above the least possible on {test}. Displaced"
         " queries could not be served where they were sent and went to the cheapest deployment"
@@ -58,4 +59,5 @@ def _saving_text(known: OutOfSample) -> str:
     text = f"Savings against {known.reference}; a negative saving is a loss."
     if known.saving is None:
         return f"{text} No intervals: a profile carries no bootstrap draws."
-    return f"{text} {100 * known.saving.level:g} % intervals: {known.saving.method}."
+    method = f"{100 * known.saving.level:g} % intervals: {known.saving.method}"
+    return f"{text} {method}. {PROBABILITY}: part of the draws in which the rule saves."

@@ -5,10 +5,12 @@ from __future__ import annotations
 from wattshed.records import Interval, Plan, Policy
 from wattshed.report.document import Cell, Section, Table
 from wattshed.report.plan_charts import curve_chart, distinct_optima, sensitivity_chart
+from wattshed.report.robust import MINIMISED, robust_section, robust_table
 from wattshed.report.text import DASH, format_number
 from wattshed.units import human_energy, kwh
 
 SECONDS_PER_HOUR = 3600
+PROBABILITY = "P(saves)"
 
 
 def plan_sections(plan: Plan) -> list[Section]:
@@ -29,6 +31,8 @@ def plan_sections(plan: Plan) -> list[Section]:
             tables=[baselines_table(plan)],
         ),
     ]
+    if plan.robust:
+        sections.append(robust_section(plan, plan.robust))
     if plan.prices:
         sections.append(
             Section("What the limits cost", [_limits_text(plan)], tables=[prices_table(plan)])
@@ -59,6 +63,8 @@ def plan_sections(plan: Plan) -> list[Section]:
 def plan_summary_tables(plan: Plan) -> list[Table]:
     """The short view for a terminal: assignment, baselines, sensitivity."""
     tables = [assignment_table(plan), _short_baselines(plan)]
+    if plan.robust:
+        tables.append(robust_table(plan, plan.robust))
     if plan.prices:
         tables.append(prices_table(plan))
     return [*tables, _short_sensitivity(plan)] if plan.sensitivity else tables
@@ -101,7 +107,8 @@ def prices_table(plan: Plan) -> Table:
         [p.constraint, yes_no(p.binding), p.price_j, f"J per {p.unit}" if p.unit else "J"]
         for p in plan.prices
     ]
-    bound = "none" if plan.lower_bound_j is None else human_energy(plan.lower_bound_j)
+    bound_j = plan.robust.bound_j if plan.robust else plan.lower_bound_j
+    bound = "none" if bound_j is None else human_energy(bound_j)
     return Table(
         slug="prices",
         title="Limits and what one more unit of each would save",
@@ -123,11 +130,12 @@ def _limits_text(plan: Plan) -> str:
 
 def baselines_table(plan: Plan) -> Table:
     """The plan and every rule that it is compared with."""
-    own: list[Cell] = ["this plan", kwh(plan.energy_j), None, None, None, None]
+    own: list[Cell] = ["this plan", kwh(plan.energy_j), None, None, None, None, None]
     own += [plan.runtime_s_mean, _runtime_ratio(plan), None]
     rows = [own, *(_baseline_row(b) for b in plan.baselines)]
     columns = ["policy", "energy (kWh)", "saving of the plan (%)", "low (%)", "high (%)"]
-    columns += ["significant", "mean runtime (s)", "runtime ratio", "displaced queries"]
+    columns += ["significant", PROBABILITY]
+    columns += ["mean runtime (s)", "runtime ratio", "displaced queries"]
     return Table(
         "baselines", "The plan against simpler rules", columns, rows, [0], _baselines_note(plan)
     )
@@ -140,6 +148,7 @@ def _baseline_row(policy: Policy) -> list[Cell]:
         policy.saving_pct,
         *_ends(policy.saving),
         yes_no(policy.significant),
+        policy.probability_saves,
         policy.runtime_s_mean,
         policy.runtime_ratio,
         policy.displaced_queries,
@@ -155,12 +164,13 @@ def sensitivity_table(plan: Plan) -> Table:
             s.saving_pct,
             *_ends(s.saving),
             yes_no(s.significant),
+            s.probability_saves,
             s.fixed_plan_saving_pct,
             *(100 * s.shares[name] for name in names),
         ]
         for s in plan.sensitivity
     ]
-    columns = ["change", "saving (%)", "low (%)", "high (%)", "significant"]
+    columns = ["change", "saving (%)", "low (%)", "high (%)", "significant", PROBABILITY]
     columns += ["saving of the unchanged plan (%)", *(f"to {name} (%)" for name in names)]
     return Table(
         "sensitivity", "The saving with one figure changed", columns, rows, [], _against(plan)
@@ -193,7 +203,7 @@ def curve_table(plan: Plan) -> Table:
 
 def _short_baselines(plan: Plan) -> Table:
     rows: list[list[Cell]] = [
-        ["this plan", kwh(plan.energy_j), None, DASH, DASH, _runtime_ratio(plan)]
+        ["this plan", kwh(plan.energy_j), None, DASH, None, _runtime_ratio(plan)]
     ]
     rows += [
         [
@@ -201,12 +211,12 @@ def _short_baselines(plan: Plan) -> Table:
             kwh(b.energy_j),
             b.saving_pct,
             _range(b.saving),
-            yes_no(b.significant) or DASH,
+            b.probability_saves,
             b.runtime_ratio,
         ]
         for b in plan.baselines
     ]
-    columns = ["policy", "energy (kWh)", "saving (%)", "interval (%)", "signif.", "runtime ratio"]
+    columns = ["policy", "energy (kWh)", "saving (%)", "interval (%)", PROBABILITY, "runtime ratio"]
     return Table(
         "baselines", "The plan against simpler rules", columns, rows, [0], _baselines_note(plan)
     )
@@ -219,11 +229,12 @@ def _short_sensitivity(plan: Plan) -> Table:
             s.saving_pct,
             _range(s.saving),
             yes_no(s.significant) or DASH,
+            s.probability_saves,
             s.fixed_plan_saving_pct,
         ]
         for s in plan.sensitivity
     ]
-    columns = ["change", "saving (%)", "interval (%)", "signif.", "unchanged plan (%)"]
+    columns = ["change", "saving (%)", "interval (%)", "signif.", PROBABILITY, "unchanged plan (%)"]
     return Table(
         "sensitivity", "The saving with one figure changed", columns, rows, [], _against(plan)
     )
@@ -245,6 +256,11 @@ def _objective(plan: Plan) -> str:
         f" {format_number(kwh(plan.energy_j))} kWh,"
         f" {format_number(plan.runtime_s_mean)} s per query on average."
     )
+    if plan.robust:
+        text += (
+            f" What it minimises of that over {plan.robust.draws} draws of the fits is"
+            f" {MINIMISED[plan.robust.criterion]}; the figures here are those of the fits alone."
+        )
     if plan.accuracy_weight is not None:
         text += f" Accuracy has the weight ζ = {plan.accuracy_weight:g}."
     if plan.accuracy_query_mean is not None and plan.accuracy_token_weighted is not None:
@@ -278,7 +294,11 @@ def _against(plan: Plan) -> str:
 def _interval_text(plan: Plan) -> str:
     for policy in plan.baselines:
         if policy.saving:
-            return f"{100 * policy.saving.level:g} % intervals: {policy.saving.method}."
+            return (
+                f"{100 * policy.saving.level:g} % intervals: {policy.saving.method}. {PROBABILITY}:"
+                " part of the draws in which the saving is above zero; draws are of the fits, not"
+                " of the traffic."
+            )
     return "No intervals: a profile carries no bootstrap draws."
 
 
