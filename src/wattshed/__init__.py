@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wattshed.fit.campaign import fit_profiles
     from wattshed.fleet import load_fleet
     from wattshed.plan.assign import Assignment, assign
+    from wattshed.plan.files import load_plan
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
@@ -31,6 +32,7 @@ _HOME = {
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
     "load_fleet": "wattshed.fleet",
+    "load_plan": "wattshed.plan.files",
     "load_profile": "wattshed.profiles",
     "load_profiles": "wattshed.profiles",
     "plan_workload": "wattshed.plan.planner",
@@ -49,6 +51,7 @@ __all__ = [
     "find_pareto",
     "fit_profiles",
     "load_fleet",
+    "load_plan",
     "load_profile",
     "load_profiles",
     "plan_workload",

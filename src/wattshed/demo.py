@@ -15,7 +15,6 @@ from wattshed.fit.campaign import Options, fit_profiles
 from wattshed.fit.cells import make_cells
 from wattshed.fit.rules import DROPPED, drop_flagged, pick_experiment
 from wattshed.fleet import Fleet, load_fleet
-from wattshed.plan.cost import Weights
 from wattshed.plan.planner import plan_workload
 from wattshed.profiles import predict
 from wattshed.records import Plan, Profile
@@ -87,7 +86,7 @@ def _document(
             measured,
             *fit_sections(profiles),
             *plan_sections(plan),
-            regions_section(plan, fleet, workload, Weights()),
+            regions_section(plan, fleet, workload),
         ],
         sources=plan_sources(fleet, workload),
         created_by=f"wattshed {__version__}",

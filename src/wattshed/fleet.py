@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from wattshed.data.catalog import dataset_names, dataset_path
-from wattshed.errors import FileError, FleetError, ProfileError
+from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
 from wattshed.profiles import load_profile
 from wattshed.records import Profile
 
@@ -153,6 +153,35 @@ def load_fleet(source: str | Path) -> Fleet:
         _deployment(label, index, key, path.parent) for index, key in enumerate(keys.deployments)
     ]
     return Fleet(label, deployments, keys.slo, hashlib.sha256(text.encode()).hexdigest())
+
+
+def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
+    """Change the idle power of deployments, by name.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    idle_power_w : dict
+        Watts of one idle replica that stays on; deployments that are not named keep theirs.
+
+    Raises
+    ------
+    ParameterError
+        If no deployment has that name, or a power is negative.
+    """
+    names = [d.name for d in fleet.deployments]
+    for name, power in idle_power_w.items():
+        if name not in names:
+            raise ParameterError(
+                "--idle-power", f"no deployment named {name!r}", f"use one of {', '.join(names)}"
+            )
+        if not power >= 0:
+            raise ParameterError("--idle-power", f"{name}={power:g}", "give watts, 0 or more")
+    changed = [
+        msgspec.structs.replace(d, idle_power_w=idle_power_w.get(d.name, d.idle_power_w))
+        for d in fleet.deployments
+    ]
+    return msgspec.structs.replace(fleet, deployments=changed)
 
 
 def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:

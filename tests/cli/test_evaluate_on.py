@@ -26,6 +26,10 @@ KEYS = {
     "regret_pct",
     "displaced_queries",
     "shares",
+    "busy_s",
+    "accuracy_query_mean",
+    "accuracy_token_weighted",
+    "limits",
 }
 
 
@@ -87,6 +91,21 @@ def test_idle_power_counts_in_the_judgement(wattshed_json: RunJson) -> None:
     assert known["shares"]["a100"] == 1
     assert known["saving_pct"] == 0
     assert known["significant"] is False
+
+
+def test_a_plan_with_limits_is_judged_by_its_prices(wattshed_json: RunJson) -> None:
+    """With known lengths, the half that was not planned keeps a budget about as well."""
+    limits = ("--runtime-budget", "1.1x", "--accuracy-floor", "0.5")
+    found = wattshed_json("plan", "--evaluate-on", "half", *limits)
+    for row in by_predictor(found).values():
+        uses = {use["constraint"]: use for use in row["limits"]}
+        assert set(uses) == {"runtime budget", "accuracy floor"}
+        assert uses["accuracy floor"]["kept"]
+        assert row["accuracy_query_mean"] == pytest.approx(0.5097)
+        assert sum(row["busy_s"].values()) == pytest.approx(uses["runtime budget"]["used"])
+    known = by_predictor(found)["known"]["limits"][0]
+    assert known["used"] == pytest.approx(known["bound"], rel=0.05)
+    assert by_predictor(found)["known"]["regret_pct"] == 0
 
 
 def test_people_get_a_table_and_a_section_of_the_report(wattshed: Run, tmp_path: Path) -> None:

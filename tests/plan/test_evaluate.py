@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
 from wattshed import load_fleet, plan_workload, read_workload
+from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.cost import Weights
 from wattshed.plan.evaluate import KNOWN, evaluate_out_of_sample
-from wattshed.records import OutOfSample
+from wattshed.plan.limits import Limits
+from wattshed.records import DeploymentPrices, OutOfSample, PriceRule
 from wattshed.workload.lengths import PREDICTORS
 from wattshed.workload.split import split_half
 from wattshed.workload.table import Workload
@@ -41,6 +42,13 @@ def unlimited(fleet: Fleet) -> Fleet:
     )
 
 
+def judge(
+    fleet: Fleet, train: Workload, test: Workload, weights: Weights | None = None
+) -> list[OutOfSample]:
+    plan = plan_workload(fleet, train, weights)
+    return evaluate_out_of_sample(fleet, train, test, plan)
+
+
 def by_name(found: list[OutOfSample]) -> dict[str, OutOfSample]:
     return {f.predictor: f for f in found}
 
@@ -65,7 +73,7 @@ def test_true_lengths_have_no_regret_and_no_predictor_gains(
     capped = sorted(costs)[0]
     settings = {capped: {"max_output_tokens": cap}} if len(costs) > 1 else {}
     train, test = (make_workload(*map(list, zip(*q, strict=True))) for q in (past, future))
-    found = evaluate_out_of_sample(make_fleet(costs, **settings), train, test, Weights(weight))
+    found = judge(make_fleet(costs, **settings), train, test, Weights(weight))
     assert [f.predictor for f in found] == [KNOWN, *PREDICTORS]
     assert found[0].regret_pct == 0
     assert found[0].displaced_queries == 0
@@ -79,7 +87,7 @@ def test_true_lengths_have_no_regret_and_no_predictor_gains(
 def test_known_lengths_give_the_plan_of_the_test_half(trace: str) -> None:
     fleet = unlimited(load_fleet("hybrid-2024"))
     train, test = split_half(read_workload(trace))
-    found = by_name(evaluate_out_of_sample(fleet, train, test))
+    found = by_name(judge(fleet, train, test))
     plan = plan_workload(fleet, test)
     known = found[KNOWN]
     assert known.energy_j == pytest.approx(plan.energy_j, rel=1e-12)
@@ -98,7 +106,7 @@ def test_answers_that_outgrow_their_deployment_are_displaced(
     fleet = make_fleet(CROSSING, early={"max_output_tokens": 50})
     train = make_workload([10], [10], [100])
     test = make_workload([10, 10], [10, 51], [6, 4])
-    found = by_name(evaluate_out_of_sample(fleet, train, test))
+    found = by_name(judge(fleet, train, test))
     assert found["mean"].displaced_queries == 4
     assert found["mean"].shares == {"early": 0.6, "late": 0.4}
     assert found[KNOWN].displaced_queries == 0
@@ -114,10 +122,10 @@ def test_answers_that_seem_too_long_for_all_go_to_the_cheapest_that_may(
         fleet, deployments=[structs.replace(d, max_context_tokens=95) for d in fleet.deployments]
     )
     longer = make_workload([4], [90], [100])
-    for each in evaluate_out_of_sample(tight, longer, test):
+    for each in judge(tight, longer, test):
         assert each.displaced_queries == (0 if each.predictor == KNOWN else 3)
         assert each.shares == {"early": 1.0, "late": 0.0}
-    assert evaluate_out_of_sample(fleet, train, test)[1].displaced_queries == 0
+    assert judge(fleet, train, test)[1].displaced_queries == 0
 
 
 def test_prices_move_queries_and_are_in_the_regret(
@@ -125,15 +133,39 @@ def test_prices_move_queries_and_are_in_the_regret(
 ) -> None:
     fleet = make_fleet(CROSSING)
     train = test = make_workload([10, 10], [5, 500], [30, 30])
-    free = evaluate_out_of_sample(fleet, train, test)[0]
-    priced = evaluate_out_of_sample(
-        fleet, train, test, price_per_query=np.array([1e6, 0.0]), price_per_busy_s=None
-    )[0]
-    slow = evaluate_out_of_sample(fleet, train, test, price_per_busy_s=np.array([1e6, 0.0]))[0]
+    plan = plan_workload(fleet, train)
+    free = evaluate_out_of_sample(fleet, train, test, plan)[0]
     assert free.shares == {"early": 0.5, "late": 0.5}
-    assert priced.shares == slow.shares == {"early": 0.0, "late": 1.0}
-    assert priced.regret_pct == slow.regret_pct == 0
-    assert priced.energy_j > free.energy_j
+    for prices in (DeploymentPrices(query_j=1e6), DeploymentPrices(runtime_j_per_s=1e6)):
+        rule = PriceRule(1.0, {}, {"early": prices, "late": DeploymentPrices()})
+        priced = evaluate_out_of_sample(fleet, train, test, structs.replace(plan, rule=rule))[0]
+        assert priced.shares == {"early": 0.0, "late": 1.0}
+        assert priced.regret_pct == 0
+        assert priced.energy_j > free.energy_j
+
+
+def test_limits_on_totals_grow_with_the_queries(make_fleet: Maker, make_workload: Queries) -> None:
+    """Twice as many of the same queries use twice as much of a cap that is twice as large."""
+    fleet = make_fleet(CROSSING, early={"max_queries": 10, "max_share": 0.9})
+    train, test = make_workload([10, 10], [5, 500], [30, 30]), make_workload([10], [5], [120])
+    plan = plan_workload(fleet, train, limits=Limits(horizon_s=1e4))
+    known = evaluate_out_of_sample(fleet, train, test, plan, Limits(horizon_s=1e4))[0]
+    uses = {use.constraint: use for use in known.limits}
+    assert uses["query cap of early"].bound == 20
+    assert uses["largest share of early"].bound == pytest.approx(0.9 * 120)
+    assert uses["busy time of early"].bound == pytest.approx(2e4)
+    assert uses["busy time of late"].used == pytest.approx(known.busy_s["late"])
+    queries = 120 * known.shares["early"]
+    assert uses["query cap of early"].used == pytest.approx(queries)
+    assert uses["query cap of early"].kept == (queries <= 20)
+
+
+def test_a_rule_of_another_fleet_is_refused(make_fleet: Maker, make_workload: Queries) -> None:
+    workload = make_workload([10], [5])
+    plan = plan_workload(make_fleet(CROSSING), workload)
+    other = make_fleet({"early": CROSSING["early"]})
+    with pytest.raises(ParameterError, match="prices of early, late"):
+        evaluate_out_of_sample(other, workload, workload, plan)
 
 
 def test_regret_is_untold_where_a_cost_is_negative() -> None:
@@ -142,5 +174,5 @@ def test_regret_is_untold_where_a_cost_is_negative() -> None:
         fleet, deployments=[structs.replace(d, accuracy=0.9) for d in fleet.deployments]
     )
     train, test = split_half(read_workload("alpaca"))
-    for each in evaluate_out_of_sample(accurate, train, test, Weights(1.0, accuracy=0.0)):
+    for each in judge(accurate, train, test, Weights(1.0, accuracy=0.0)):
         assert each.regret_pct is None

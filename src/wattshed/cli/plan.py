@@ -25,7 +25,7 @@ from wattshed.cli.shared import (
 
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
-    from wattshed.plan.cost import Weights
+    from wattshed.plan.limits import Limits
     from wattshed.records import OutOfSample, Plan, Policy
     from wattshed.workload.table import Workload
 
@@ -130,13 +130,13 @@ def plan(
       wattshed plan --robust p90                     least energy where the fits are at their worst
       wattshed plan --evaluate-on half               can it save before answers are known?
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     import msgspec
 
-    from wattshed.fleet import load_fleet
+    from wattshed.fleet import load_fleet, with_idle_power
     from wattshed.plan.cost import Weights
-    from wattshed.plan.planner import plan_workload, with_idle_power
+    from wattshed.plan.planner import plan_workload
 
     with errors_at_the_edge():
         weights = Weights(parse_weight(minimize, energy_weight), zeta, normalise)
@@ -158,13 +158,12 @@ def plan(
                 seed=seed,
                 on_progress=on_progress,
             )
-        asked, weights = weights, replace(weights, energy=made.energy_weight)
-        refuse_evaluation_of_prices(made, evaluate_on)
-        judged = _evaluate(with_idle_power(fleet, idle), workload, test, weights)
+        fleet = with_idle_power(fleet, idle)
+        judged = _evaluate(fleet, workload, test, made, limits)
         inputs = {
             "fleet": {"name": fleet_source, "sha256": fleet.content_hash},
             "workload": {"name": workload_source, "sha256": workload.content_hash},
-            "lambda": asked.energy,
+            "lambda": weights.energy,
             "zeta": zeta,
             "normalise": normalise,
             "robust": robust,
@@ -175,7 +174,7 @@ def plan(
             "seed": seed,
         }
         if folder:
-            _write(made, fleet, workload, weights, inputs, folder, judged)
+            _write(made, fleet, workload, inputs, folder, judged)
     if as_json:
         from wattshed.documents import plan_sources
 
@@ -183,33 +182,15 @@ def plan(
         sources = plan_sources(fleet, *workloads)
         print_json("plan", inputs, plan_results(made, judged), sources)
         return
-    from wattshed.report.evaluation import evaluation_table
+    from wattshed.report.evaluation import evaluation_tables
     from wattshed.report.plan_document import plan_summary_tables
 
     print_tables(plan_summary_tables(made))
     click.echo(made.verdict)
     if judged:
-        print_tables([evaluation_table(judged.found, workload.name, judged.workload.name)])
+        print_tables(evaluation_tables(judged.found, workload.name, judged.workload.name))
     for warning in made.warnings:
         note(f"warning: {warning}")
-
-
-def refuse_evaluation_of_prices(made: Plan, evaluate_on: str | None) -> None:
-    """Out of sample, only rules without capacities are judged.
-
-    Raises
-    ------
-    ParameterError
-    """
-    from wattshed.errors import ParameterError
-
-    other = [p.constraint for p in made.prices if p.constraint != "runtime budget"]
-    if evaluate_on and other:
-        raise ParameterError(
-            "--evaluate-on",
-            f"the plan is bound by {', '.join(other)}",
-            "evaluate a plan without capacities and accuracy floor",
-        )
 
 
 def refuse_evaluation_of_robust(robust: str | None, evaluate_on: str | None) -> None:
@@ -270,13 +251,13 @@ def _workloads(source: str, evaluate_on: str | None, seed: int) -> tuple[Workloa
 
 
 def _evaluate(
-    fleet: Fleet, train: Workload, test: Workload | None, weights: Weights
+    fleet: Fleet, train: Workload, test: Workload | None, made: Plan, limits: Limits
 ) -> Evaluation | None:
     from wattshed.plan.evaluate import evaluate_out_of_sample
 
     if test is None:
         return None
-    return Evaluation(test, evaluate_out_of_sample(fleet, train, test, weights))
+    return Evaluation(test, evaluate_out_of_sample(fleet, train, test, made, limits))
 
 
 def _with_ends(record: Policy | OutOfSample) -> dict[str, Any]:
@@ -294,32 +275,20 @@ def _write(
     made: Plan,
     fleet: Fleet,
     workload: Workload,
-    weights: Weights,
     inputs: dict[str, Any],
     folder: Path,
     judged: Evaluation | None,
 ) -> None:
-    import msgspec
-
-    from wattshed import __version__
     from wattshed.documents import add_evaluation, plan_document
+    from wattshed.plan.files import encode_plan
 
     command = f"wattshed plan --fleet {fleet.name} --workload {inputs['workload']['name']}"
     if inputs["robust"]:
         command += f" --robust {inputs['robust']}"
     if judged:
         command += f" --evaluate-on {inputs['evaluate_on']['name']}"
-    document = plan_document(made, fleet, workload, weights, command, inputs["seed"])
+    document = plan_document(made, fleet, workload, command, inputs["seed"])
     if judged:
         document = add_evaluation(document, judged.found, workload, judged.workload)
-    content = {
-        "schema": "wattshed/plan",
-        "version": 1,
-        "created_by": f"wattshed {__version__}",
-        "inputs": inputs,
-        "seed": inputs["seed"],
-        "plan": made,
-        "out_of_sample": judged.found if judged else None,
-    }
-    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
+    encoded = encode_plan(made, inputs, judged.found if judged else None)
     write_folder(document, folder, {"plan.json": encoded})

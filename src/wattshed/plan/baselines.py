@@ -17,10 +17,14 @@ from wattshed.fit.forms import Array
 from wattshed.plan.capacity import keeps, tolerated, usages
 from wattshed.plan.cost import least_cost
 from wattshed.plan.problem import Choice, Problem
+from wattshed.plan.rule import within
+from wattshed.records import Threshold
 from wattshed.transport.model import Constraint
 
-STUDY_THRESHOLD = 32
+STUDY_THRESHOLD = 32.0
 MAX_BOX_VALUES = 512
+SYMBOLS = {"T_in": ("t_in", "t-in"), "T_out": ("t_out", "t-out"), "mn": ("product", "product")}
+"""Bound of a `Threshold` and family of a baseline, by the symbol that people write."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class Baseline:
         Rows sum to 1.
     displaced : int
         Queries that could not go where the rule said.
+    rule : Threshold or None
+        What it is made of, where it is a threshold rule.
     """
 
     name: str
     family: str
     shares: Array
     displaced: int = 0
+    rule: Threshold | None = None
 
 
 def one_hot(choice: Choice, k: int) -> Array:
@@ -228,8 +235,8 @@ def _study_thresholds(problem: Problem, cost: Array) -> list[Baseline]:
     small = next(int(index) for index in ranking if index != large)
     pair = _pair(problem, cost, small, large)
     return [
-        _threshold_baseline(problem, pair, "T_in", problem.queries.m, STUDY_THRESHOLD),
-        _threshold_baseline(problem, pair, "T_out", problem.queries.n, STUDY_THRESHOLD),
+        _threshold_baseline(problem, pair, "T_in", STUDY_THRESHOLD),
+        _threshold_baseline(problem, pair, "T_out", STUDY_THRESHOLD),
     ]
 
 
@@ -238,21 +245,24 @@ def _single_totals(problem: Problem) -> Array:
 
 
 def _threshold_baseline(
-    problem: Problem, pair: _Pair, symbol: str, key: Array, threshold: float, prefix: str = ""
+    problem: Problem, pair: _Pair, symbol: str, threshold: float, prefix: str = ""
 ) -> Baseline:
-    inside = key <= threshold
-    family = {"T_in": "t-in", "T_out": "t-out", "mn": "product"}[symbol]
-    return _pair_baseline(problem, pair, f"{prefix}{symbol} <= {threshold:g}", family, inside)
+    bound, family = SYMBOLS[symbol]
+    words = f"{prefix}{symbol} <= {threshold:g}"
+    return _pair_baseline(problem, pair, words, family, {bound: threshold})
 
 
 def _pair_baseline(
-    problem: Problem, pair: _Pair, rule: str, family: str, inside: NDArray[np.bool_]
+    problem: Problem, pair: _Pair, words: str, family: str, bounds: dict[str, float]
 ) -> Baseline:
+    small, large = problem.names[pair.small], problem.names[pair.large]
+    rule = Threshold(small, large, **bounds)
+    inside = within(rule, problem.queries.m, problem.queries.n)
     wanted = np.where(inside, pair.small, pair.large)
     choice = pair.choose(inside)
     displaced = int(problem.queries.count[wanted != choice].sum())
-    name = f"{rule} on {problem.names[pair.small]}, else {problem.names[pair.large]}"
-    return Baseline(name, family, one_hot(choice, len(problem.deployments)), displaced)
+    shares = one_hot(choice, len(problem.deployments))
+    return Baseline(f"{words} on {small}, else {large}", family, shares, displaced, rule)
 
 
 def _best_rules(
@@ -268,10 +278,10 @@ def _best_rules(
     for symbol, key in (("T_in", m), ("T_out", n), ("mn", m * n)):
         results = [(*_best_threshold(pair, key), index) for index, pair in enumerate(pairs)]
         _, threshold, index = min(results)
-        found.append(_threshold_baseline(problem, pairs[index], symbol, key, threshold, "best "))
+        found.append(_threshold_baseline(problem, pairs[index], symbol, threshold, "best "))
     boxes = [(*_best_box(pair, m, n), index) for index, pair in enumerate(pairs)]
     _, t_in, t_out, index = min(boxes)
-    inside = (m <= t_in) & (n <= t_out)
-    rule = f"best box T_in <= {t_in:g}, T_out <= {t_out:g}"
-    found.append(_pair_baseline(problem, pairs[index], rule, "box", inside))
+    words = f"best box T_in <= {t_in:g}, T_out <= {t_out:g}"
+    bounds = {"t_in": t_in, "t_out": t_out}
+    found.append(_pair_baseline(problem, pairs[index], words, "box", bounds))
     return found

@@ -9,12 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
+from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
-from wattshed.fleet import Fleet
-from wattshed.plan.baselines import one_hot, reference_single, single
-from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost, make_scales
+from wattshed.fleet import Deployment, Fleet
+from wattshed.plan.baselines import one_hot, single
+from wattshed.plan.capacity import constraints_of, tolerated, usages
+from wattshed.plan.cost import least_cost
+from wattshed.plan.curve import mean_accuracy
+from wattshed.plan.limits import Limits
+from wattshed.plan.planner import in_si_units
 from wattshed.plan.problem import Choice, Problem, build_problem, predict_problem
+from wattshed.plan.rule import priced_cost, refuse_other_deployments
 from wattshed.plan.totals import (
     is_significant,
     make_account,
@@ -22,28 +29,13 @@ from wattshed.plan.totals import (
     saving_interval,
     total,
 )
-from wattshed.records import OutOfSample
+from wattshed.records import LimitUse, OutOfSample, Plan, PriceRule
+from wattshed.transport.model import Constraint
 from wattshed.workload.lengths import PREDICTORS
 from wattshed.workload.table import Workload
 
 KNOWN = "known"
 """Decides by the true lengths: what a perfect predictor would reach."""
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """Sends a query where cost with prices (K,) is least; fixed on the training queries."""
-
-    fleet: Fleet
-    weights: Weights
-    scales: Scales
-    price_per_query: Array
-    price_per_busy_s: Array
-
-    def cost(self, problem: Problem) -> Array:
-        """Cost (Q, K); inf where a query may not go."""
-        priced = self.price_per_query + self.price_per_busy_s * problem.runtime_s
-        return cost_matrix(problem, self.weights, self.scales) + priced
 
 
 @dataclass(frozen=True)
@@ -54,25 +46,22 @@ class _Decided:
 
 
 def evaluate_out_of_sample(
-    fleet: Fleet,
-    train: Workload,
-    test: Workload,
-    weights: Weights | None = None,
-    price_per_query: Array | None = None,
-    price_per_busy_s: Array | None = None,
+    fleet: Fleet, train: Workload, test: Workload, plan: Plan, limits: Limits | None = None
 ) -> list[OutOfSample]:
-    """Decide the test queries by a rule made on the training queries, and pay the true cost.
+    """Decide the test queries by a plan of the training queries, and pay the true cost.
 
     Parameters
     ----------
     fleet : Fleet
+        That of the plan.
     train, test : Workload
         For example the two halves of `split_half`.
-    weights : Weights, optional
-        Energy alone unless told; scales are those of `train`.
-    price_per_query, price_per_busy_s : array (K,), optional
-        Added to the cost of each query, and for each second of its runtime, on deployments
-        sorted by name: the capacity prices of a plan of `train`, in the unit of its cost.
+    plan : Plan
+        Of `train`. Its rule decides, prices included.
+    limits : Limits, optional
+        Those of the plan: what it is told whether they were kept. A limit on a total is scaled
+        with the number of queries; a multiple of the reference is one of the reference on the
+        test queries.
 
     Returns
     -------
@@ -83,40 +72,71 @@ def evaluate_out_of_sample(
     ------
     ParameterError, UnservableError
     """
-    weights = weights or Weights()
-    past, actual = build_problem(fleet, train), build_problem(fleet, test)
-    free = np.zeros(len(past.deployments))
-    rule = _Rule(
-        fleet,
-        weights,
-        make_scales(past, weights),
-        free if price_per_query is None else price_per_query,
-        free if price_per_busy_s is None else price_per_busy_s,
-    )
+    if plan.rule is None:
+        raise ParameterError("plan", "has no rule", "plan the workload again")
+    refuse_other_deployments(plan.rule, fleet)
+    scale = test.queries / train.queries
+    fleet = _scaled(fleet, scale)
+    actual = build_problem(fleet, test)
     lengths = {name: make(train)(actual.queries.m) for name, make in PREDICTORS.items()}
     decided = [
-        _decide(rule, actual, name, n) for name, n in ((KNOWN, actual.queries.n), *lengths.items())
+        _decide(fleet, plan.rule, actual, name, n)
+        for name, n in ((KNOWN, actual.queries.n), *lengths.items())
     ]
-    return _pay(rule, actual, decided, reference_single(past, rule.cost(past)))
+    reference = [b.name for b in plan.baselines].index(plan.reference)
+    cost = priced_cost(actual, plan.rule)
+    alone = single(actual, cost, reference)
+    within = in_si_units(_of_test(limits or Limits(), actual, scale), actual, alone, reference)
+    return _pay(actual, cost, decided, reference, constraints_of(actual, *within))
 
 
-def _decide(rule: _Rule, actual: Problem, predictor: str, n: Array) -> _Decided:
-    """Choose by expected lengths `n` (Q,); what cannot be served there goes elsewhere."""
-    expected = predict_problem(
-        rule.fleet, replace(actual.queries, n=n), np.zeros_like(actual.round_robin)
+def _scaled(fleet: Fleet, scale: float) -> Fleet:
+    """The same fleet with limits on totals for as many queries as there are."""
+
+    def scaled(deployment: Deployment) -> Deployment:
+        totals = {"max_queries": deployment.max_queries, "max_tokens": deployment.max_tokens}
+        return structs.replace(
+            deployment, **{k: v if v is None else round(v * scale) for k, v in totals.items()}
+        )
+
+    return structs.replace(fleet, deployments=[scaled(d) for d in fleet.deployments])
+
+
+def _of_test(limits: Limits, actual: Problem, scale: float) -> Limits:
+    """Limits for as many queries as there are, of the classes that there are."""
+    energy = limits.energy
+    if energy is not None and not energy.relative:
+        energy = replace(energy, value=energy.value * scale)
+    return replace(
+        limits,
+        horizon_s=None if limits.horizon_s is None else limits.horizon_s * scale,
+        energy=energy,
+        class_runtime={
+            name: bound
+            for name, bound in limits.class_runtime.items()
+            if name in actual.queries.classes
+        },
     )
-    wanted = least_cost(rule.cost(expected))
+
+
+def _decide(fleet: Fleet, rule: PriceRule, actual: Problem, predictor: str, n: Array) -> _Decided:
+    """Choose by expected lengths `n` (Q,); what cannot be served there goes elsewhere."""
+    expected = predict_problem(fleet, replace(actual.queries, n=n))
+    wanted = least_cost(priced_cost(expected, rule))
     served = actual.eligible[np.arange(len(wanted)), wanted] & expected.eligible.any(axis=1)
-    choice = np.where(served, wanted, least_cost(rule.cost(actual)))
+    choice = np.where(served, wanted, least_cost(priced_cost(actual, rule)))
     return _Decided(predictor, choice, int(actual.queries.count[~served].sum()))
 
 
 def _pay(
-    rule: _Rule, actual: Problem, decided: list[_Decided], reference: int
+    actual: Problem,
+    cost: Array,
+    decided: list[_Decided],
+    reference: int,
+    constraints: tuple[Constraint, ...],
 ) -> list[OutOfSample]:
     """Energy, runtime and regret of decisions at the true lengths."""
     k = len(actual.deployments)
-    cost = rule.cost(actual)
     shares = np.stack(
         [single(actual, cost, reference).shares, *(one_hot(d.choice, k) for d in decided)]
     )
@@ -128,6 +148,7 @@ def _pay(
     for row, each in enumerate(decided, start=1):
         saving, interval = saving_interval(totals, account, row, 0)
         parts = (actual.queries.count @ shares[row] / actual.total).tolist()
+        accuracy = mean_accuracy(actual, shares[row])
         found.append(
             OutOfSample(
                 predictor=each.predictor,
@@ -141,9 +162,26 @@ def _pay(
                 regret_pct=_regret_pct(actual, cost, each.choice),
                 displaced_queries=each.displaced,
                 shares=dict(zip(actual.names, parts, strict=True)),
+                busy_s=dict(zip(actual.names, totals.runtime_s[row].tolist(), strict=True)),
+                accuracy_query_mean=accuracy[0],
+                accuracy_token_weighted=accuracy[1],
+                limits=_limit_uses(actual, constraints, each.choice),
             )
         )
     return found
+
+
+def _limit_uses(
+    problem: Problem, constraints: tuple[Constraint, ...], choice: Choice
+) -> list[LimitUse]:
+    """What decisions use of each limit; floors, which are negative inside, turned round."""
+    used = usages(problem, constraints, choice).sum(axis=1)
+    kept = used <= tolerated(constraints)
+    sign = [-1.0 if (c.usage < 0).any() else 1.0 for c in constraints]
+    return [
+        LimitUse(c.name, c.unit, s * float(u), s * c.bound, bool(k))
+        for c, s, u, k in zip(constraints, sign, used, kept, strict=True)
+    ]
 
 
 def _regret_pct(problem: Problem, cost: Array, choice: Choice) -> float | None:

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from msgspec import structs
 
-from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
-from wattshed.fleet import Fleet
+from wattshed.fleet import Fleet, with_idle_power
 from wattshed.plan.baselines import Baseline, all_baselines, reference_single, single
 from wattshed.plan.capacity import constraints_of, keeps
 from wattshed.plan.caveats import find_caveats
@@ -98,7 +97,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
     cost = cost_matrix(problem, weights, scales)
     index = reference_single(problem, cost)
     alone = single(problem, cost, index)
-    within = _in_si_units(limits or Limits(), problem, alone, index)
+    within = in_si_units(limits or Limits(), problem, alone, index)
     constraints = constraints_of(problem, *within)
     baselines = all_baselines(problem, cost, seed, constraints)
     reference = reference_single(problem, cost, constraints)
@@ -118,7 +117,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
 
     def solve_again(case: Problem) -> Array:
-        found = solve(case, asked, scales, *_in_si_units(limits or Limits(), case, alone, index))
+        found = solve(case, asked, scales, *in_si_units(limits or Limits(), case, alone, index))
         if not found.converged:
             raise KeyboardInterrupt
         return found.shares
@@ -162,7 +161,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
     return structs.replace(plan, verdict=describe(plan))
 
 
-def _in_si_units(
+def in_si_units(
     limits: Limits, problem: Problem, reference: Baseline, index: int
 ) -> tuple[Limits, float]:
     """Limits without multiples of the reference, and the idle energy that stays on anyway."""
@@ -249,6 +248,7 @@ def _policy(
         cost=_mean_cost(problem, cost, compared.shares[row]),
         displaced_queries=baseline.displaced,
         shares=shares_by_name(problem, compared.shares[row]),
+        rule=baseline.rule,
         keeps_limits=keeps(problem, constraints, compared.shares[row]) if constraints else None,
     )
 
@@ -268,32 +268,3 @@ def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -
         )
         for k, deployment in enumerate(problem.deployments)
     ]
-
-
-def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
-    """Change the idle power of deployments, by name.
-
-    Parameters
-    ----------
-    fleet : Fleet
-    idle_power_w : dict
-        Watts of one idle replica that stays on; deployments that are not named keep theirs.
-
-    Raises
-    ------
-    ParameterError
-        If no deployment has that name, or a power is negative.
-    """
-    names = [d.name for d in fleet.deployments]
-    for name, power in idle_power_w.items():
-        if name not in names:
-            raise ParameterError(
-                "--idle-power", f"no deployment named {name!r}", f"use one of {', '.join(names)}"
-            )
-        if not power >= 0:
-            raise ParameterError("--idle-power", f"{name}={power:g}", "give watts, 0 or more")
-    changed = [
-        structs.replace(d, idle_power_w=idle_power_w.get(d.name, d.idle_power_w))
-        for d in fleet.deployments
-    ]
-    return structs.replace(fleet, deployments=changed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from wattshed.profiles import predict
 from wattshed.workload.table import Queries, Workload
 
 Choice = NDArray[np.int64]
+Tokens = TypeVar("Tokens", float, Array)
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,15 @@ def build_problem(fleet: Fleet, workload: Workload) -> Problem:
     return problem
 
 
-def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int64]) -> Problem:
-    """Predict queries on every deployment, sorted by name, without checking the result."""
+def predict_problem(
+    fleet: Fleet, queries: Queries, round_robin: NDArray[np.int64] | None = None
+) -> Problem:
+    """Predict queries on every deployment, sorted by name, without checking the result.
+
+    Without `round_robin`, none are dealt out.
+    """
+    if round_robin is None:
+        round_robin = np.zeros((len(queries.m), len(fleet.deployments)), np.int64)
     deployments = sorted(fleet.deployments, key=lambda d: d.name)
     predictions = [predict(d.profile, queries.m, queries.n) for d in deployments]
     runtime = np.stack([p.runtime_s for p in predictions], axis=1)
@@ -130,14 +139,16 @@ def predict_problem(fleet: Fleet, queries: Queries, round_robin: NDArray[np.int6
 def _admits(deployment: Deployment, queries: Queries, slo: dict[str, Slo]) -> NDArray[np.bool_]:
     """Where token limits and the SLO of the query's class let it go, bool array (Q,)."""
     admitted = keeps_slo(deployment.profile, queries, slo)
-    for limit, tokens in (
-        (deployment.max_input_tokens, queries.m),
-        (deployment.max_output_tokens, queries.n),
-        (deployment.max_context_tokens, queries.m + queries.n),
-    ):
+    for name, tokens in limited_tokens(queries.m, queries.n).items():
+        limit = getattr(deployment, name)
         if limit is not None:
             admitted &= tokens <= limit
     return admitted
+
+
+def limited_tokens(m: Tokens, n: Tokens) -> dict[str, Tokens]:
+    """What each token limit of a deployment bounds, by the limit's name."""
+    return {"max_input_tokens": m, "max_output_tokens": n, "max_context_tokens": m + n}
 
 
 def _deal(workload: Workload, queries: Queries, k: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which deployment is cheapest at each (m, n): the picture behind every threshold rule."""
+"""Where a plan's rule sends a query at each (m, n): the picture behind every threshold rule."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
-from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
-from wattshed.plan.problem import predict_problem
+from wattshed.plan.rule import choose
+from wattshed.records import PriceRule
 from wattshed.workload.table import Queries
 
 POINTS = 96
@@ -18,7 +18,7 @@ POINTS = 96
 
 @dataclass(frozen=True)
 class Regions:
-    """The cheapest deployment over a log-spaced grid.
+    """The cheapest deployment, prices included, over a log-spaced grid.
 
     Attributes
     ----------
@@ -36,27 +36,26 @@ class Regions:
     names: list[str]
 
 
-def find_regions(fleet: Fleet, scales: Scales, weights: Weights, around: Queries) -> Regions:
+def find_regions(fleet: Fleet, rule: PriceRule, around: Queries, slo_class: str = "") -> Regions:
     """Find the cheapest eligible deployment of a fleet on a grid that spans some queries.
 
     Parameters
     ----------
     fleet : Fleet
-    scales : Scales
+    rule : PriceRule
         Of the plan whose regions are drawn.
-    weights : Weights
     around : Queries
+    slo_class : str
+        Class of every query of the grid.
     """
     m, n = _grid(around.m), _grid(around.n)
     mm, nn = np.meshgrid(m, n)
     ones = np.ones(mm.size, np.int64)
-    queries = Queries(mm.ravel(), nn.ravel(), ones, 0 * ones)
-    shape = (mm.size, len(fleet.deployments))
-    problem = predict_problem(fleet, queries, np.zeros(shape, np.int64))
-    choice = least_cost(cost_matrix(problem, weights, scales))
-    served = problem.eligible.any(axis=1)
-    choice = np.where(served, choice, len(problem.names))
-    names = problem.names if served.all() else [*problem.names, "no deployment"]
+    choice = choose(fleet, rule, Queries(mm.ravel(), nn.ravel(), ones, 0 * ones, (slo_class,)))
+    names = sorted(d.name for d in fleet.deployments)
+    if (choice < 0).any():
+        choice = np.where(choice < 0, len(names), choice)
+        names.append("no deployment")
     return Regions(m, n, choice.reshape(mm.shape), names)
 
 

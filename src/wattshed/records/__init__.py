@@ -23,6 +23,7 @@ from wattshed.records.plan import (
     CurvePoint,
     DeploymentPrices,
     DrawnCost,
+    LimitUse,
     OutOfSample,
     Plan,
     Policy,
@@ -31,6 +32,7 @@ from wattshed.records.plan import (
     PriceRule,
     Robust,
     Sensitivity,
+    Threshold,
 )
 from wattshed.records.profile import (
     Domain,
@@ -56,6 +58,7 @@ __all__ = [
     "Interval",
     "Kind",
     "Knees",
+    "LimitUse",
     "OutOfSample",
     "Pareto",
     "Plan",
@@ -72,4 +75,5 @@ __all__ = [
     "Rule",
     "RulePoint",
     "Sensitivity",
+    "Threshold",
 ]

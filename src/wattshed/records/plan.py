@@ -88,6 +88,24 @@ class PriceRule(msgspec.Struct, frozen=True):
     deployments: dict[str, DeploymentPrices]
 
 
+class Threshold(msgspec.Struct, frozen=True):
+    """Short queries to one deployment, the others to another.
+
+    Attributes
+    ----------
+    small, large : str
+        Deployments of the queries within all bounds, and of the others.
+    t_in, t_out, product : float or None
+        Largest m, n and m n of a short query; None where there is no such bound.
+    """
+
+    small: str
+    large: str
+    t_in: float | None = None
+    t_out: float | None = None
+    product: float | None = None
+
+
 class Policy(msgspec.Struct, frozen=True):
     """One way to assign a workload, and what it costs.
 
@@ -120,6 +138,8 @@ class Policy(msgspec.Struct, frozen=True):
         eligible deployment instead.
     keeps_limits : bool or None
         Whether it keeps the limits that the plan keeps; None if there are none.
+    rule : Threshold or None
+        What it is made of, where it is a threshold rule.
     """
 
     name: str
@@ -136,6 +156,7 @@ class Policy(msgspec.Struct, frozen=True):
     shares: dict[str, float] = {}
     keeps_limits: bool | None = None
     probability_saves: float | None = None
+    rule: Threshold | None = None
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
@@ -287,6 +308,28 @@ class Plan(msgspec.Struct, frozen=True):
     robust: Robust | None = None
 
 
+class LimitUse(msgspec.Struct, frozen=True):
+    """How much of a plan's limit its rule uses on queries that it was not made on.
+
+    Attributes
+    ----------
+    constraint, unit : str
+        As of `Price`.
+    used, bound : float
+        Over the test queries, in the constraint's unit. Limits on totals, such as busy time, are
+        as much larger or smaller as there are more or fewer test queries. Of a floor, such as
+        the accuracy's, `bound` is the least.
+    kept : bool
+        To 1e-9 of the bound.
+    """
+
+    constraint: str
+    unit: str
+    used: float
+    bound: float
+    kept: bool
+
+
 class OutOfSample(msgspec.Struct, frozen=True):
     """What a rule costs on queries it was not made on.
 
@@ -315,6 +358,12 @@ class OutOfSample(msgspec.Struct, frozen=True):
         every one, and were served by the cheapest eligible; a first attempt is not charged.
     shares : dict
         Part of the queries by deployment.
+    busy_s : dict
+        Time that its queries keep each deployment busy, in seconds.
+    accuracy_query_mean, accuracy_token_weighted : float or None
+        None where a deployment states no accuracy.
+    limits : list of LimitUse
+        One for each limit of the plan; empty without limits.
     """
 
     predictor: str
@@ -328,3 +377,7 @@ class OutOfSample(msgspec.Struct, frozen=True):
     displaced_queries: int
     shares: dict[str, float]
     probability_saves: float | None = None
+    busy_s: dict[str, float] = {}
+    accuracy_query_mean: float | None = None
+    accuracy_token_weighted: float | None = None
+    limits: list[LimitUse] = []

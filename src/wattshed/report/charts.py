@@ -23,7 +23,7 @@ from wattshed.report.curves import (
     showable,
     wrapped,
 )
-from wattshed.report.document import Chart, Map
+from wattshed.report.document import Chart, Cut, Map
 from wattshed.report.labels import Box
 from wattshed.report.regions import cell_edges, gather_points, rectangles_of, widened
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 WIDTH_IN = 7.0
 PNG_DPI = 200
+_DASHES: tuple[tuple[float, ...] | None, ...] = ((6, 2), (1.5, 1.5), None)
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -171,9 +172,21 @@ def _draw_map(axes: Axes, chart: Map) -> None:
     if chart.density:
         handles.append(_draw_density(axes, chart))
         names.append("workload (area: weight)")
+    limits = axes.get_xlim(), axes.get_ylim()
+    for index, cut in enumerate(chart.cuts):
+        handles.append(_draw_cut(axes, cut, index))
+        names.append(cut.name)
+    axes.set(xlim=limits[0], ylim=limits[1])
     set_ticks(axes, "x", chart.x_scale)
     set_ticks(axes, "y", chart.y_scale)
     set_legend(axes, handles, names)
+
+
+def _draw_cut(axes: Axes, cut: Cut, index: int) -> Artist:
+    """A line on a white one, so that it is seen over dots and regions alike."""
+    axes.plot(cut.x, cut.y, color="white", linewidth=2.8, alpha=0.8)
+    dashes: Any = (0, _DASHES[index % len(_DASHES)])
+    return axes.plot(cut.x, cut.y, color=INK, linewidth=1.4, linestyle=dashes)[0]
 
 
 def _lightened(color: str) -> tuple[float, float, float]:

@@ -69,6 +69,14 @@ class Chart(msgspec.Struct, frozen=True, tag=True):
     note: str = ""
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """A line over a map, e.g. where a simpler rule would divide it; may leave the picture."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+
+
 class Map(msgspec.Struct, frozen=True, tag=True):
     """Which of several names holds at each point of a grid, e.g. the cheapest machine.
 
@@ -80,6 +88,8 @@ class Map(msgspec.Struct, frozen=True, tag=True):
         Index into `names`, one row for each y.
     density : list of (x, y, weight)
         Points drawn over the regions, e.g. the queries of a workload.
+    cuts : list of Cut
+        Lines drawn over both.
     """
 
     slug: str
@@ -91,6 +101,7 @@ class Map(msgspec.Struct, frozen=True, tag=True):
     values: list[list[int]]
     names: list[str]
     density: list[tuple[float, float, float]] = []
+    cuts: list[Cut] = []
     x_scale: Scale = "log2"
     y_scale: Scale = "log2"
     note: str = ""

@@ -24,7 +24,31 @@ def evaluation_section(found: list[OutOfSample], train: str, test: str) -> Secti
         " one predicted from the past. What it pays is true."
     )
     heading = "When output lengths are not known"
-    return Section(heading, [text], tables=[evaluation_table(found, train, test)])
+    return Section(heading, [text], tables=evaluation_tables(found, train, test))
+
+
+def evaluation_tables(found: list[OutOfSample], train: str, test: str) -> list[Table]:
+    """Costs of the rule, and where the plan has limits, what it uses of them."""
+    tables = [evaluation_table(found, train, test)]
+    return [*tables, limits_table(found, test)] if found[0].limits else tables
+
+
+def limits_table(found: list[OutOfSample], test: str) -> Table:
+    """What the rule uses of each limit of its plan, by where it has output lengths from."""
+    rows: list[list[Cell]] = [
+        [use.constraint, each.predictor, use.used, use.bound, use.unit, yes_no(use.kept)]
+        for number in range(len(found[0].limits))
+        for each in found
+        for use in [each.limits[number]]
+    ]
+    return Table(
+        "out-of-sample-limits",
+        f"Limits of the plan on {test}",
+        ["limit", "lengths", "used", "bound", "unit", "kept"],
+        rows,
+        note="The prices are those of the plan. Limits on totals are as much larger or smaller as"
+        f" {test} has more or fewer queries.",
+    )
 
 
 def evaluation_table(found: list[OutOfSample], train: str, test: str) -> Table:
