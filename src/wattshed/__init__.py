@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
+    from wattshed.route.registry import load_policy
     from wattshed.runs import read_runs
     from wattshed.workload.table import read_workload
 
@@ -33,6 +34,7 @@ _HOME = {
     "fit_profiles": "wattshed.fit.campaign",
     "load_fleet": "wattshed.fleet",
     "load_plan": "wattshed.plan.files",
+    "load_policy": "wattshed.route.registry",
     "load_profile": "wattshed.profiles",
     "load_profiles": "wattshed.profiles",
     "plan_workload": "wattshed.plan.planner",
@@ -52,6 +54,7 @@ __all__ = [
     "fit_profiles",
     "load_fleet",
     "load_plan",
+    "load_policy",
     "load_profile",
     "load_profiles",
     "plan_workload",

@@ -43,15 +43,18 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
+from wattshed.records.route import Decision, Endpoint, Request
 
 __all__ = [
     "AccuracyPoint",
     "Boundary",
     "Budget",
     "CurvePoint",
+    "Decision",
     "DeploymentPrices",
     "Domain",
     "DrawnCost",
+    "Endpoint",
     "FormScore",
     "FrontPoint",
     "Gap",
@@ -71,6 +74,7 @@ __all__ = [
     "Provenance",
     "QueryModel",
     "Regression",
+    "Request",
     "Robust",
     "Rule",
     "RulePoint",

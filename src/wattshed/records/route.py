@@ -1,0 +1,75 @@
+"""What a router sees and says: a request, the endpoints, and where the request goes."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request as it is when it must be sent somewhere: how long its answer is, is not known.
+
+    Attributes
+    ----------
+    id : str
+    input_tokens : int
+    expected_output_tokens : float
+        Forecast, 1 or more; fractional where it is a mean.
+    slo_class : str
+        Empty for none.
+    arrival_s : float
+        On the clock of the `now_s` that a policy is told.
+    deadline_s : float or None
+        From arrival to the last token.
+    max_output_tokens : int or None
+        At which the engine will cut the answer off: no forecast is longer.
+    """
+
+    id: str
+    input_tokens: int
+    expected_output_tokens: float
+    slo_class: str = ""
+    arrival_s: float = 0.0
+    deadline_s: float | None = None
+    max_output_tokens: int | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A replica as a router sees it.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the endpoints.
+    deployment : str
+        Of the fleet.
+    running, waiting : int
+        Requests that it works on, and that wait for it.
+    healthy : bool
+        Whether it may be sent anything.
+    """
+
+    name: str
+    deployment: str
+    running: int = 0
+    waiting: int = 0
+    healthy: bool = True
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Where a request goes, and why.
+
+    Attributes
+    ----------
+    endpoint : str or None
+        None where no endpoint may serve the request.
+    reason : str
+        Why there is no endpoint; empty where there is one.
+    costs : dict
+        What the policy weighed, by candidate, least is best: joules or J-equivalents by
+        deployment where it weighs energy, requests by endpoint where it weighs load; empty
+        where it weighs nothing.
+    """
+
+    endpoint: str | None
+    reason: str = ""
+    costs: dict[str, float] = {}

@@ -1,0 +1,1 @@
+"""Policies: which endpoint a request goes to. Pure; for the simulator and the gateway alike."""
