@@ -13,6 +13,8 @@ from wattshed.fit.forms import FORMS
 from wattshed.fit.rules import FLAGS
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
+from wattshed.plan.files import PlanInputs
+from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.workload.importers import IMPORTERS
 from wattshed.workload.table import COLUMNS as WORKLOAD_COLUMNS
@@ -53,10 +55,12 @@ WORDS = {
         "product",
         "box",
     ],
+    "explanation/routing.md": [*POLICIES, GROUP],
     "reference/files.md": [
         *(column.name for column in (*RUNS_COLUMNS, *WORKLOAD_COLUMNS)),
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
+        *PlanInputs.__struct_encode_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
     ],
     "reference/python.md": [

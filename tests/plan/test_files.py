@@ -29,6 +29,7 @@ def made() -> tuple[Plan, list[OutOfSample], dict[str, Any]]:
         "lambda": 1.0,
         "zeta": None,
         "normalise": "ideal",
+        "robust": None,
         "limits": asdict(LIMITS),
         "slo": {"default": {"e2e_s": 1000.0}},
         "idle_power_w": {"a100": 20.0},

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from wattshed.report.charts import draw, to_png, to_svg
 from wattshed.report.curves import colours
-from wattshed.report.document import Chart, Map, Series
+from wattshed.report.document import Chart, Cut, Map, Series
 
 STYLES = ["line", "markers", "line+markers", "dashed", "bars"]
 X = [0.0, 1.0, 2.0]
@@ -95,6 +95,16 @@ def test_the_map_names_regions_and_what_is_nowhere(regions):
 def test_a_map_of_one_cell_draws(scale):
     grid = Map("m", "", "x", "y", [8.0], [8.0], [[0]], ["a"], x_scale=scale, y_scale=scale)
     assert to_svg(grid)
+
+
+def test_cuts_are_named_and_do_not_widen_the_map(regions):
+    cuts = [
+        Cut("best T_in 12: +2.8 %", [12.0, 12.0], [1.0, 64.0]),
+        Cut("best box 12, 10: +0.1 %", [1.0, 12.0, 12.0], [10.0, 10.0, 1.0]),
+    ]
+    plain, cut = draw(regions).axes[0], draw(structs.replace(regions, cuts=cuts)).axes[0]
+    assert {c.name for c in cuts} <= set(texts(to_svg(structs.replace(regions, cuts=cuts))))
+    assert (cut.get_xlim(), cut.get_ylim()) == (plain.get_xlim(), plain.get_ylim())
 
 
 def test_a_crowded_workload_stays_a_small_file(regions):

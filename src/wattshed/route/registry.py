@@ -10,7 +10,8 @@ from typing import Any
 
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet, load_fleet
-from wattshed.plan.files import load_plan, planned_fleet
+from wattshed.plan.files import PlanFile, load_plan, planned_fleet
+from wattshed.records import PriceRule
 from wattshed.route import zoo
 from wattshed.route.policy import Policy
 
@@ -68,7 +69,7 @@ def load_policy(
         file = load_plan(plan)
         loaded = planned_fleet(file, loaded)
         if "rule" in signature.parameters:
-            settings.setdefault("rule", file.plan.rule)
+            settings.setdefault("rule", _rule_of(file))
     try:
         signature.bind(loaded, **settings)
     except TypeError as error:
@@ -78,6 +79,18 @@ def load_policy(
             cure += "; plan=PATH reads the rule of a plan.json"
         raise ParameterError(f"policy {name}", f"settings: {error}", cure) from None
     return make(loaded, **settings)
+
+
+def _rule_of(file: PlanFile) -> PriceRule | None:
+    """The rule of a plan for the fits, which are what a policy predicts with."""
+    if file.plan.robust is not None:
+        raise ParameterError(
+            "plan",
+            f"was made with --robust {file.inputs.robust}: its prices hold with energies averaged"
+            " over draws",
+            "plan without --robust",
+        )
+    return file.plan.rule
 
 
 def find_policy(name: str) -> Callable[..., Policy]:
