@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from wattshed.records import Interval, OutOfSample
+from wattshed.records import Interval, LimitUse, OutOfSample
 from wattshed.report.evaluation import evaluation_section, evaluation_table
 from wattshed.report.text import format_rows
 
@@ -40,3 +40,20 @@ def test_the_section_says_on_what_the_rule_was_made(found: list[OutOfSample]) ->
     assert "made on past" in section.paragraphs[0]
     assert "On future" in section.paragraphs[0]
     assert [table.slug for table in section.tables] == ["out-of-sample"]
+
+
+def test_what_is_used_of_each_limit_is_told(found: list[OutOfSample]) -> None:
+    kept, broken = (
+        LimitUse("busy time of a", "s", used, 100.0, used <= 100) for used in (90.0, 105.0)
+    )
+    none = LimitUse("query cap of b", "queries", 0.0, 0.0, True)
+    limited = [
+        structs.replace(each, limits=[use, none])
+        for each, use in zip(found, (kept, broken), strict=True)
+    ]
+    table = evaluation_section(limited, "past", "future").tables[1]
+    assert table.rows[:2] == [
+        ["busy time of a", "known", 90.0, 100.0, "s", 90.0, "yes"],
+        ["busy time of a", "mean", 105.0, 100.0, "s", 105.0, "no"],
+    ]
+    assert table.rows[2][5] is None

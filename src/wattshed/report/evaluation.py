@@ -36,15 +36,16 @@ def evaluation_tables(found: list[OutOfSample], train: str, test: str) -> list[T
 def limits_table(found: list[OutOfSample], test: str) -> Table:
     """What the rule uses of each limit of its plan, by where it has output lengths from."""
     rows: list[list[Cell]] = [
-        [use.constraint, each.predictor, use.used, use.bound, use.unit, yes_no(use.kept)]
+        [use.constraint, each.predictor, use.used, use.bound, use.unit, part, yes_no(use.kept)]
         for number in range(len(found[0].limits))
         for each in found
         for use in [each.limits[number]]
+        for part in [100 * use.used / use.bound if use.bound else None]
     ]
     return Table(
         "out-of-sample-limits",
         f"Limits of the plan on {test}",
-        ["limit", "lengths", "used", "bound", "unit", "kept"],
+        ["limit", "lengths", "used", "bound", "unit", "of bound (%)", "kept"],
         rows,
         note="The prices are those of the plan. Limits on totals are as much larger or smaller as"
         f" {test} has more or fewer queries.",
