@@ -11,7 +11,7 @@ everything is decided by one price for each of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,20 +76,29 @@ class Model:
         """(Q, K)."""
         return self.cost.shape[0], self.cost.shape[1]
 
-    def sample(self, rows: NDArray[np.int64]) -> Model:
-        """The same problem over some of its queries, counts scaled up to the same total."""
-        weight = self.count.sum() / self.count[rows].sum()
-        return Model(
-            np.ascontiguousarray(self.cost[rows]),
-            np.ascontiguousarray(self.features[:, rows]),
-            np.ascontiguousarray(self.eligible[rows]),
-            self.count[rows] * weight,
-            self.constraints,
-            self.usage,
-            self.bound,
-            self.scale,
-            self.reach,
+    def sample(self, size: int, rng: np.random.Generator) -> Model:
+        """The same problem over `size` of its queries, each counting as much as the others.
+
+        One is drawn from each of `size` equal parts of the total count.
+        """
+        ends = np.cumsum(self.count)
+        unit = ends[-1] / size
+        drawn = np.searchsorted(ends, unit * (np.arange(size) + rng.random(size)), "right")
+        rows, often = np.unique(drawn.clip(max=len(ends) - 1), return_counts=True)
+        return replace(
+            self,
+            cost=np.ascontiguousarray(self.cost[rows]),
+            features=np.ascontiguousarray(self.features[:, rows]),
+            eligible=np.ascontiguousarray(self.eligible[rows]),
+            count=often * unit,
         )
+
+    def sizes(self, rows: NDArray[np.int64]) -> Array:
+        """By how much a query's priced cost moves with prices, (T,): leads are relative to it."""
+        eligible = self.eligible[rows]
+        used = sum(r * np.abs(f[rows]) for r, f in zip(self.reach[1:], self.features, strict=True))
+        total = np.where(eligible, used, 0.0).sum(axis=1)
+        return np.asarray(self.reach[0] + total / eligible.sum(axis=1))
 
     def prices_by_deployment(self, price: Array) -> Array:
         """Prices (J,) as a surcharge on a query's constant and features, (K, D + 1)."""

@@ -66,11 +66,7 @@ def restrict(model: Model, pricing: Pricing, size: int) -> Restricted:
     priced = _priced(model, pricing.price, rows)
     near = np.isfinite(priced)
     if not everything:
-        own = pricing.choice[rows]
-        reach = model.reach[0] + sum(
-            model.reach[d + 1] * np.abs(f[rows, own]) for d, f in enumerate(model.features)
-        )
-        width = 2 * float(pricing.margin[rows].max()) * reach
+        width = 2 * float(pricing.margin[rows].max()) * model.sizes(rows)
         near &= priced - priced.min(axis=1, keepdims=True) <= width[:, None]
     owner, deployment = np.nonzero(near)
     query = rows[owner]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.transport.dual import Pricing, climb, evaluate
+from wattshed.transport.dual import Climb, Pricing, evaluate, first_heat
 from wattshed.transport.model import Array, Model
 from wattshed.transport.polish import (
     Fractional,
@@ -21,9 +21,11 @@ from wattshed.transport.whole import make_whole, round_shares
 
 SMALL = 4_000
 """Up to so many queries, one linear program over all of them is the quickest way."""
-LARGE = 300_000
-SAMPLE, MIDDLE_SAMPLE = 1_000, 60_000
-NEAR_TIES = 1_500
+FEW_TIES = 700
+"""Near ties down to which prices are searched for; a linear program does the rest."""
+SAMPLES = ((2_000, 450), (60_000, 2_500))
+"""Sizes, and near ties in them from where on prices follow the sample rather than the whole."""
+NEAR_TIES = 2_000
 ROUNDINGS = 8
 ENOUGH = 1e-6
 """Gap below which split queries are no longer shuffled."""
@@ -166,18 +168,17 @@ def _ceiling(model: Model, factor: float) -> Array:
 
 def _find_prices(search: _Search, rng: np.random.Generator) -> None:
     """Good prices from samples, then from everything."""
-    model = search.model
+    model, price = search.model, search.pricing.price
     queries = model.shape[0]
     if queries <= SMALL:
         return
-    price = search.pricing.price
-    small = model.sample(rng.choice(queries, SAMPLE, replace=False))
-    part = restrict(small, evaluate(small, price), SAMPLE)
-    price = solve_fractional(part, price, search.ceiling).price
-    if queries > LARGE:
-        middle = model.sample(rng.choice(queries, MIDDLE_SAMPLE, replace=False))
-        price = climb(middle, price, search.ceiling, 12).price
-    search.pricing = climb(model, price, search.ceiling, 30, search.saw)
+    heat = first_heat(search.pricing)
+    for size, few in SAMPLES:
+        if size < queries / 2:
+            part = model.sample(size, rng)
+            found = Climb(part, search.ceiling).follow(price, heat, few)
+            price, heat = found.price, found.heat
+    search.pricing = Climb(model, search.ceiling, search.saw).follow(price, heat, FEW_TIES)
 
 
 def _close_gap(search: _Search) -> None:
