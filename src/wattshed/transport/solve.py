@@ -193,10 +193,12 @@ def _close_gap(search: _Search) -> None:
         better = pricing.bound >= search.bound
         search.part, search.fractional, search.value = part, found, found.value
         search.saw(pricing.bound)
+        if search.gap < LP_GAP or size >= model.shape[0]:
+            # Where queries tie, those outside the linear program stay where it held them.
+            search.pricing = replace(pricing, choice=search.pricing.choice)
+            break
         if better:
             search.pricing = pricing
-        if search.gap < LP_GAP or size >= model.shape[0]:
-            break
         size = min(2 * size, model.shape[0])
 
 
@@ -242,16 +244,21 @@ def _split_rows(part: Restricted, found: Fractional, count: Array) -> int:
 def _repair(search: _Search, choice: NDArray[np.int32]) -> list[tuple[int, int, int]] | None:
     """Make the free queries whole and write their choice; None if none is found.
 
-    Single moves first. A small problem may be so tight that they do not suffice, and its
-    gap is coarse: there a branch and bound over all queries gets its chance as well.
+    The fractional optimum is rounded. If that leads nowhere, so is one that keeps room, over
+    more queries. A small problem may be so tight that neither does, and its gap is coarse:
+    there a branch and bound over all queries gets its chance as well.
     """
-    model = search.model
-    small = model.shape[0] <= SMALL
-    size = model.shape[0] if small else min(MOVABLE, model.shape[0])
-    part = restrict(model, search.pricing, size)
+    model, part, found = search.model, search.part, search.fractional
+    assert part is not None
+    assert found is not None
     count = model.count[part.rows]
-    whole = _round(search, part, count)
-    if small and (whole is None or _rough(search, part, count, whole)):
+    whole = _round(search, part, found)
+    if whole is None and len(part.rows) < min(MOVABLE, model.shape[0]):
+        part = restrict(model, search.pricing, MOVABLE)
+        count = model.count[part.rows]
+        found = solve_fractional(part, found.price, search.ceiling)
+        whole = _round(search, part, found)
+    if model.shape[0] <= SMALL and (whole is None or _rough(search, part, count, whole)):
         other = solve_whole(part, count, REPAIR_SECONDS)
         per_query = part.cost / count[part.owner]
         if whole is None or (other is not None and per_query @ other < per_query @ whole):
@@ -259,25 +266,25 @@ def _repair(search: _Search, choice: NDArray[np.int32]) -> list[tuple[int, int, 
     return None if whole is None else _write_whole(part, whole, choice)
 
 
-def _round(search: _Search, part: Restricted, count: Array) -> Array | None:
-    """Round a fractional optimum that keeps as much room free as its split queries need."""
-    price = search.pricing.price
+def _round(search: _Search, part: Restricted, found: Fractional) -> Array | None:
+    """Round a fractional optimum; if need be, one that keeps room for its split queries."""
+    price, count = found.price, search.model.count[part.rows]
     enough = search.bound + ENOUGH * abs(search.bound)
     reserve = np.zeros(len(part.room))
     for _ in range(ROUNDINGS):
-        found = solve_fractional(replace(part, room=part.room - reserve), price, search.ceiling)
-        if (found.excess > EXCESS).any():
-            return None
         amount = round_shares(part, count, found.share)
         whole, overrun = make_whole(part, count, amount, price, enough)
         if not overrun.any():
             return whole
-        if not reserve.any():
+        if reserve.any():
+            split = np.abs(found.share * count[part.owner] - amount) > 1e-6
+            one = np.abs(part.usage[:, split] / count[part.owner[split]])
+            reserve = np.maximum(2 * reserve, one.sum(axis=1) / 2)
+        else:
             reserve = 1.1 * overrun
-            continue
-        split = np.abs(found.share * count[part.owner] - amount) > 1e-6
-        one = np.abs(part.usage[:, split] / count[part.owner[split]])
-        reserve = np.maximum(2 * reserve, one.sum(axis=1) / 2)
+        found = solve_fractional(replace(part, room=part.room - reserve), price, search.ceiling)
+        if (found.excess > EXCESS).any():
+            break
     return None
 
 

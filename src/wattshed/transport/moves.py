@@ -1,0 +1,95 @@
+"""The search for moves that save: compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from wattshed.transport.model import Array
+
+
+@njit(cache=True)
+def best_single(
+    merit: Array, usage: Array, available: Array, room: Array
+) -> tuple[int, float]:
+    """The move that is of most merit as often as it fits.
+
+    Parameters
+    ----------
+    merit, available : arrays (P,)
+        Of one query, and how many queries could move.
+    usage : array (P, J)
+    room : array (J,)
+
+    Returns
+    -------
+    index : int
+        -1 if no move of any merit fits.
+    units : float
+    """
+    best, index, units = 0.0, -1, 0.0
+    for i in range(len(merit)):
+        fit = available[i]
+        if merit[i] * fit <= best:
+            continue
+        for d in range(len(room)):
+            if usage[i, d] > 0:
+                fit = min(fit, np.floor(room[d] / usage[i, d]))
+        if fit >= 1 and merit[i] * fit > best:
+            best, index, units = merit[i] * fit, i, fit
+    return index, units
+
+
+@njit(cache=True)
+def best_pair(
+    cost: Array, penalty: Array, usage: Array, source: Any, room: Array, fine: Array, most: float
+) -> tuple[int, int]:
+    """The one or two moves that save most, overrunning a bound being fined.
+
+    Parameters
+    ----------
+    cost, penalty : arrays (P,)
+        Moves in order of their penalty, what they cost beyond the price of what they use.
+    usage : array (P, J)
+    source : int array (P,)
+    room : array (J,)
+        Negative where a bound is overrun.
+    fine : array (J,)
+        More than the prices that penalties were reckoned with.
+    most : float
+        Worth of the room at the prices, and all fines: no moves save more than that less
+        their penalties.
+
+    Returns
+    -------
+    first, second : int
+        -1 if nothing saves; second is -1 if one move saves most.
+    """
+    count, width = usage.shape
+    fined = 0.0
+    for d in range(width):
+        fined -= fine[d] * min(room[d], 0.0)
+    best, first, second = 0.0, -1, -1
+    left = np.empty(width)
+    for i in range(count):
+        if 2 * penalty[i] >= most - best:
+            break
+        saving = fined - cost[i]
+        for d in range(width):
+            left[d] = room[d] - usage[i, d]
+            saving += fine[d] * min(left[d], 0.0)
+        if saving > best:
+            best, first, second = saving, i, -1
+        for j in range(i + 1, count):
+            if penalty[i] + penalty[j] >= most - best:
+                break
+            saving = fined - cost[i] - cost[j]
+            if saving <= best:
+                continue
+            for d in range(width):
+                saving += fine[d] * min(left[d] - usage[j, d], 0.0)
+            if saving > best and source[i] != source[j]:
+                best, first, second = saving, i, j
+    return first, second
