@@ -12,11 +12,15 @@ everything is decided by one price for each of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+PEEK = 100
+"""Queries by which nearly all deployments that differ are told apart."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Model:
     reach : array (D + 1,)
         Reciprocal typical size of each feature that a constraint uses, else 0: turns a
         change of prices into a relative change of a query's cost.
+    kind : int array (K,)
+        Equal for deployments that serve every query alike: all queries tie between them.
     """
 
     cost: Array
@@ -70,6 +76,7 @@ class Model:
     bound: Array
     scale: Array
     reach: Array
+    kind: NDArray[np.int64]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -139,4 +146,20 @@ def make_model(
         bound / scale,
         scale,
         np.where(used, 1 / typical, 0.0),
+        _kinds((cost, eligible, *features)),
     )
+
+
+def _kinds(tables: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
+    """The first deployment whose columns are the same, for each, (K,)."""
+    kind = np.arange(tables[0].shape[1])
+    for second in range(1, len(kind)):
+        for first in range(second):
+            if all(
+                np.array_equal(table[:PEEK, first], table[:PEEK, second])
+                and np.array_equal(table[:, first], table[:, second])
+                for table in tables
+            ):
+                kind[second] = first
+                break
+    return kind

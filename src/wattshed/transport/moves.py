@@ -11,9 +11,7 @@ from wattshed.transport.model import Array
 
 
 @njit(cache=True)
-def best_single(
-    merit: Array, usage: Array, available: Array, room: Array
-) -> tuple[int, float]:
+def best_single(merit: Array, usage: Array, available: Array, room: Array) -> tuple[int, float]:
     """The move that is of most merit as often as it fits.
 
     Parameters
@@ -43,8 +41,15 @@ def best_single(
 
 
 @njit(cache=True)
-def best_pair(
-    cost: Array, penalty: Array, usage: Array, source: Any, room: Array, fine: Array, most: float
+def best_pair(  # noqa: PLR0913, PLR0917 - compiled code takes plain arrays
+    cost: Array,
+    penalty: Array,
+    usage: Array,
+    source: Any,
+    room: Array,
+    fine: Array,
+    most: float,
+    least: float,
 ) -> tuple[int, int]:
     """The one or two moves that save most, overrunning a bound being fined.
 
@@ -61,35 +66,32 @@ def best_pair(
     most : float
         Worth of the room at the prices, and all fines: no moves save more than that less
         their penalties.
+    least : float
+        Savings up to which are not worth it.
 
     Returns
     -------
     first, second : int
-        -1 if nothing saves; second is -1 if one move saves most.
+        -1 if nothing saves enough; second is -1 if one move saves most.
     """
-    count, width = usage.shape
-    fined = 0.0
-    for d in range(width):
-        fined -= fine[d] * min(room[d], 0.0)
-    best, first, second = 0.0, -1, -1
-    left = np.empty(width)
-    for i in range(count):
-        if 2 * penalty[i] >= most - best:
+    fined = -np.sum(fine * np.minimum(room, 0.0))
+    best, first, second = least, -1, -1
+    left = np.empty(len(room))
+    for i in range(len(cost)):
+        if penalty[i] + min(penalty[i], 0.0) >= most - best:
             break
-        saving = fined - cost[i]
-        for d in range(width):
+        for d in range(len(room)):
             left[d] = room[d] - usage[i, d]
-            saving += fine[d] * min(left[d], 0.0)
+        saving = fined - cost[i] + np.sum(fine * np.minimum(left, 0.0))
         if saving > best:
             best, first, second = saving, i, -1
-        for j in range(i + 1, count):
+        for j in range(i + 1, len(cost)):
             if penalty[i] + penalty[j] >= most - best:
                 break
             saving = fined - cost[i] - cost[j]
-            if saving <= best:
-                continue
-            for d in range(width):
-                saving += fine[d] * min(left[d] - usage[j, d], 0.0)
             if saving > best and source[i] != source[j]:
-                best, first, second = saving, i, j
+                for d in range(len(room)):
+                    saving -= fine[d] * max(usage[j, d] - left[d], 0.0)
+                if saving > best:
+                    best, first, second = saving, i, j
     return first, second

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.transport.dual import Climb, Pricing, evaluate, first_heat
+from wattshed.transport.dual import Climb, Pricing, evaluate, first_temperature
 from wattshed.transport.model import Array, Model
 from wattshed.transport.polish import (
     Fractional,
     Restricted,
+    hold,
     restrict,
     solve_fractional,
     solve_whole,
@@ -21,12 +22,18 @@ from wattshed.transport.whole import make_whole, round_shares
 
 SMALL = 4_000
 """Up to so many queries, one linear program over all of them is the quickest way."""
+NOISE = 0.02
+"""Times the reciprocal of its size: relative error that a sample leaves in the bound."""
 FEW_TIES = 700
 """Near ties down to which prices are searched for; a linear program does the rest."""
 SAMPLES = ((2_000, 450), (60_000, 2_500))
 """Sizes, and near ties in them from where on prices follow the sample rather than the whole."""
 NEAR_TIES = 2_000
 ROUNDINGS = 8
+SPLIT = 1e-6
+"""Part of a query below which it counts as whole."""
+LARGE, LUMP, LUMPS = 3e-5, 5.0, 4
+"""A split query that costs so much, relative to all and to the median, is settled first."""
 ENOUGH = 1e-6
 """Gap below which split queries are no longer shuffled."""
 MOVABLE = 4_000
@@ -110,8 +117,7 @@ class _Search:
     bound: float
     value: float = np.inf
     passes: int = 1
-    part: Restricted | None = None
-    fractional: Fractional | None = None
+    exact: tuple[Restricted, Fractional] | None = None
     interrupted: bool = field(default=False)
 
     def saw(self, bound: float) -> None:
@@ -149,7 +155,7 @@ def solve(model: Model, on_progress: Progress | None = None, seed: int = 0) -> S
         try:
             _find_prices(search, np.random.default_rng(seed))
             _close_gap(search)
-            if search.fractional is not None and (search.fractional.excess > EXCESS).any():
+            if search.exact is not None and (search.exact[1].excess > EXCESS).any():
                 search.ceiling = _ceiling(model, 1e3 * CEILING)
                 _close_gap(search)
         except KeyboardInterrupt:
@@ -172,13 +178,13 @@ def _find_prices(search: _Search, rng: np.random.Generator) -> None:
     queries = model.shape[0]
     if queries <= SMALL:
         return
-    heat = first_heat(search.pricing)
+    temperature = first_temperature(model, search.pricing)
     for size, few in SAMPLES:
         if size < queries / 2:
             part = model.sample(size, rng)
-            found = Climb(part, search.ceiling).follow(price, heat, few)
-            price, heat = found.price, found.heat
-    search.pricing = Climb(model, search.ceiling, search.saw).follow(price, heat, FEW_TIES)
+            found = Climb(part, search.ceiling).follow(price, temperature, few, NOISE / size)
+            price, temperature = found.price, found.temperature
+    search.pricing = Climb(model, search.ceiling, search.saw).follow(price, temperature, FEW_TIES)
 
 
 def _close_gap(search: _Search) -> None:
@@ -186,12 +192,12 @@ def _close_gap(search: _Search) -> None:
     model = search.model
     size = NEAR_TIES if model.shape[0] > SMALL else model.shape[0]
     search.value = np.inf
-    for _ in range(10):
+    while True:
         part = restrict(model, search.pricing, size)
         found = solve_fractional(part, search.pricing.price, search.ceiling)
-        pricing = evaluate(model, found.price)
+        pricing = evaluate(model, found.price, search.pricing.temperature)
         better = pricing.bound >= search.bound
-        search.part, search.fractional, search.value = part, found, found.value
+        search.exact, search.value = (part, found), found.value
         search.saw(pricing.bound)
         if search.gap < LP_GAP or size >= model.shape[0]:
             # Where queries tie, those outside the linear program stay where it held them.
@@ -208,11 +214,12 @@ def _finish(search: _Search) -> Solution:
     splits: list[tuple[int, int, int]] = []
     fractional, whole = 0, not search.interrupted
     excess = np.zeros(len(model.bound))
-    if search.part is not None and search.fractional is not None:
-        excess = np.where(search.fractional.excess > EXCESS, search.fractional.excess, 0.0)
-        fractional = _split_rows(search.part, search.fractional, model.count)
+    if search.exact is not None:
+        part, found = search.exact
+        excess = np.where(found.excess > EXCESS, found.excess, 0.0)
+        fractional = _split_rows(part, found, model.count)
         if not excess.any() and not search.interrupted:
-            repaired = _repair(search, choice)
+            repaired = _repair(search, part, found, choice)
             whole = repaired is not None
             splits = repaired or []
     value = search.value if np.isfinite(search.value) else search.bound
@@ -237,20 +244,20 @@ def _finish(search: _Search) -> Solution:
 def _split_rows(part: Restricted, found: Fractional, count: Array) -> int:
     """How many queries have a count that the fractional optimum does not place whole."""
     amount = found.share * count[part.rows][part.owner]
-    broken = np.abs(amount - np.round(amount)) > 1e-6
+    broken = np.abs(amount - np.round(amount)) > SPLIT
     return len(np.unique(part.owner[broken]))
 
 
-def _repair(search: _Search, choice: NDArray[np.int32]) -> list[tuple[int, int, int]] | None:
+def _repair(
+    search: _Search, part: Restricted, found: Fractional, choice: NDArray[np.int32]
+) -> list[tuple[int, int, int]] | None:
     """Make the free queries whole and write their choice; None if none is found.
 
     The fractional optimum is rounded. If that leads nowhere, so is one that keeps room, over
     more queries. A small problem may be so tight that neither does, and its gap is coarse:
     there a branch and bound over all queries gets its chance as well.
     """
-    model, part, found = search.model, search.part, search.fractional
-    assert part is not None
-    assert found is not None
+    model = search.model
     count = model.count[part.rows]
     whole = _round(search, part, found)
     if whole is None and len(part.rows) < min(MOVABLE, model.shape[0]):
@@ -272,12 +279,12 @@ def _round(search: _Search, part: Restricted, found: Fractional) -> Array | None
     enough = search.bound + ENOUGH * abs(search.bound)
     reserve = np.zeros(len(part.room))
     for _ in range(ROUNDINGS):
-        amount = round_shares(part, count, found.share)
+        amount = _settle_lumps(search, part, found)
         whole, overrun = make_whole(part, count, amount, price, enough)
         if not overrun.any():
             return whole
         if reserve.any():
-            split = np.abs(found.share * count[part.owner] - amount) > 1e-6
+            split = np.abs(found.share * count[part.owner] - amount) > SPLIT
             one = np.abs(part.usage[:, split] / count[part.owner[split]])
             reserve = np.maximum(2 * reserve, one.sum(axis=1) / 2)
         else:
@@ -286,6 +293,32 @@ def _round(search: _Search, part: Restricted, found: Fractional) -> Array | None
         if (found.excess > EXCESS).any():
             break
     return None
+
+
+def _settle_lumps(search: _Search, part: Restricted, found: Fractional) -> Array:
+    """Whole queries on each variable, (V,): large split queries first, one optimum for each.
+
+    What rounding a large query leaves over or short, many others have to make up for: the
+    linear program finds them better than single moves.
+    """
+    count = search.model.count[part.rows]
+    worth = np.abs(found.price @ part.usage) / count[part.owner]
+    large = worth > max(LARGE * abs(search.bound), LUMP * float(np.median(worth)))
+    share, free = found.share, np.ones(len(part.rows), bool)
+    for _ in range(LUMPS):
+        amount = round_shares(part, count, share)
+        split = np.abs(share * count[part.owner] - amount) > SPLIT
+        lumps = split & large & free[part.owner]
+        if not lumps.any():
+            break
+        free[part.owner[lumps]] = False
+        whole = amount / count[part.owner]
+        rest = solve_fractional(hold(part, free, whole), found.price, search.ceiling)
+        if (rest.excess > EXCESS).any():
+            break
+        share = whole
+        share[free[part.owner]] = rest.share
+    return round_shares(part, count, share)
 
 
 def _rough(search: _Search, part: Restricted, count: Array, whole: Array) -> bool:

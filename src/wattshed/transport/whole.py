@@ -13,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.transport.model import Array
-from wattshed.transport.polish import ROUNDING, Restricted
+from wattshed.transport.polish import ROUNDING, Restricted, rank_within
 
 MAX_MOVES = 3_000
 PENALTY_WEIGHTS = (30.0, 3.0, 0.0)
-FEW, MANY = 600, 3_000
-"""Moves of least penalty among which pairs are looked for."""
-MAX_PAIRS, MAX_WIDE_PAIRS = 100, 10
-RISE = 3.0
-FIRST_MARGIN = 5e-7
-"""Part of the cost that the room is worth which is left free while aiming for the bounds."""
-FINE = 3.0
-"""For overrunning a bound, in prices."""
-STRICT = 1e7
-"""A fine that no saving pays for."""
+MAX_MENDS, MAX_PAIRS = 50, 100
+FEW, MANY = 600, 5_000
+"""Moves of least penalty among which pairs are looked for, at first and at most."""
+MAX_WIDE_PAIRS = 5
+NEGLIGIBLE = 1e-8
+"""Part of the cost that is not worth looking for the next pair."""
+FINE, RISE, STRICT = 3.0, 3.0, 1e7
+"""For overrunning a bound, in prices: at first, its growth, and what no saving pays for."""
+MARGIN = 5e-7
+"""Room, in parts of the cost, that is left free while aiming for the bounds."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class _Moves:
     ----------
     source, target : int arrays (P,)
         Variables.
+    route : int array (P,)
+        Equal for moves between the same two deployments.
     cost, penalty : arrays (P,)
         Of the move itself, and with the price of the room that it takes.
     usage : array (P, J)
@@ -44,6 +46,7 @@ class _Moves:
 
     source: NDArray[np.int64]
     target: NDArray[np.int64]
+    route: NDArray[np.int64]
     cost: Array
     penalty: Array
     usage: Array
@@ -54,6 +57,8 @@ class _Packing:
     """Whole queries on each variable, and the room that they leave; negative is an overrun."""
 
     moves: _Moves
+    price: Array
+    least: float
     amount: Array
     room: Array
     saved: float = 0.0
@@ -81,24 +86,23 @@ class _Packing:
 
         moves = self.moves
         for weight in PENALTY_WEIGHTS:
+            merit = -moves.cost - weight * np.maximum(moves.penalty, 0)
             for _ in range(MAX_MOVES):
-                merit = -moves.cost - weight * np.maximum(moves.penalty, 0)
-                index, units = best_single(
-                    merit, moves.usage, self.amount[moves.source], self.room
-                )
+                index, units = best_single(merit, moves.usage, self.amount[moves.source], self.room)
                 if index < 0:
                     break
                 self.take(index, units)
 
-    def take_pair(self, fine: Array, price: Array, margin: float, width: int) -> bool:
-        """Take the one or two moves that save most; False if none does.
+    def take_pair(self, fine: Array, margin: float, width: int) -> bool:
+        """Take the one or two moves that save most; False if none saves `least`.
 
         What exceeds the bounds less `margin` is fined.
         """
         from wattshed.transport.moves import best_pair  # numba: only where it is needed
 
         moves, room = self.moves, self.room - margin
-        near = np.flatnonzero(self.amount[moves.source] >= 1)[:width]
+        near = np.flatnonzero(self.amount[moves.source] >= 1)
+        near = np.sort(near[np.argsort(rank_within(moves.route[near]), kind="stable")[:width]])
         pair = best_pair(
             moves.cost[near],
             moves.penalty[near],
@@ -106,7 +110,8 @@ class _Packing:
             moves.source[near],
             room,
             fine,
-            float(price @ room + fine @ np.clip(-room, 0, None)),
+            float(self.price @ room + fine @ np.clip(-room, 0, None)),
+            self.least,
         )
         chosen = [int(near[i]) for i in pair if i >= 0]
         for index in chosen:
@@ -138,37 +143,46 @@ def make_whole(
     """
     per_query = count[part.owner]
     cost, usage = part.cost / per_query, (part.usage / per_query).T
-    room = part.room + ROUNDING - amount @ usage
-    packing = _Packing(_all_moves(part, cost, usage, price), amount.copy(), room)
+    packing = _Packing(
+        _all_moves(part, cost, usage, price),
+        price,
+        NEGLIGIBLE * abs(enough),
+        amount.copy(),
+        part.room + ROUNDING - amount @ usage,
+    )
     level = float(price.sum()) or abs(enough)
     fine = FINE * (price + level / len(price))
-    _into_bounds(packing, price, fine, FIRST_MARGIN * abs(enough) / level)
+    _into_bounds(packing, fine, MARGIN * abs(enough) / level)
     if packing.fits:
-        wanted = part.held_cost + float(cost @ amount) - enough
-        _cheaper(packing, price, STRICT * fine, wanted)
+        _cheaper(packing, STRICT * fine, part.held_cost + float(cost @ amount) - enough)
     return packing.amount, np.clip(-packing.room, 0, None)
 
 
-def _into_bounds(packing: _Packing, price: Array, fine: Array, margin: float) -> None:
+def _into_bounds(packing: _Packing, fine: Array, margin: float) -> None:
     """Move until all bounds are kept; aims lower, by a margin, for what is left over.
 
     Where nothing saves any more, fines for what is overrun rise, so that overruns wander to
-    where there is room.
+    where there is room, and more moves are looked at.
     """
     width = FEW
-    for _ in range(MAX_PAIRS):
+    for _ in range(MAX_MENDS):
         if packing.fits:
-            return
-        if not packing.take_pair(fine, price, margin, width):
+            break
+        if packing.take_pair(fine, margin, width):
+            width = FEW
+        elif width < MANY:
             fine = np.where(packing.room < margin, RISE * fine, fine)
+            width *= 2
+        else:
+            break
 
 
-def _cheaper(packing: _Packing, price: Array, fine: Array, wanted: float) -> None:
+def _cheaper(packing: _Packing, fine: Array, wanted: float) -> None:
     """Save within the bounds until nothing does, or as much as is wanted."""
     for width, pairs in ((FEW, MAX_PAIRS), (MANY, MAX_WIDE_PAIRS)):
         for _ in range(pairs):
             packing.fill()
-            if packing.saved >= wanted or not packing.take_pair(fine, price, 0.0, width):
+            if packing.saved >= wanted or not packing.take_pair(fine, 0.0, width):
                 break
 
 
@@ -179,8 +193,7 @@ def round_shares(part: Restricted, count: Array, share: Array) -> Array:
     missing = np.round(count - np.bincount(part.owner, amount, len(part.rows))).astype(np.int64)
     order = np.lexsort((-(exact - amount), part.owner))
     owner = part.owner[order]
-    rank = np.arange(len(order)) - np.searchsorted(owner, owner)
-    amount[order] += rank < missing[owner]
+    amount[order] += rank_within(owner) < missing[owner]
     return np.asarray(amount)
 
 
@@ -200,6 +213,12 @@ def _all_moves(part: Restricted, cost: Array, usage: Array, price: Array) -> _Mo
     penalty = priced[target] - priced[source]
     order = np.argsort(penalty, kind="stable")
     source, target = source[order], target[order]
+    route = part.deployment[source] * (int(part.deployment.max()) + 1) + part.deployment[target]
     return _Moves(
-        source, target, cost[target] - cost[source], penalty[order], usage[target] - usage[source]
+        source,
+        target,
+        route,
+        cost[target] - cost[source],
+        penalty[order],
+        usage[target] - usage[source],
     )
