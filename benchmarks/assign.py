@@ -1,6 +1,6 @@
 """Time `wattshed.assign` with binding busy-time capacities, beside HiGHS on the same problems.
 
-    python benchmarks/assign.py [--highs-seconds 120] [--json]
+    python benchmarks/assign.py [--seed 1] [--highs-seconds 120] [--json]
 
 CPU seconds of one process; the kernel is compiled and cached before the clock starts.
 Energies and runtimes are made up: log-normal tokens, eight deployments that differ in speed
@@ -44,10 +44,10 @@ def problem(queries: int, weight: float, skewed: bool, seed: int = 1) -> tuple[A
     return cost, runtime, 1.1 * part * runtime.sum(axis=0)
 
 
-def merged(queries: int) -> tuple[Array, Array, Array, Array]:
+def merged(queries: int, seed: int = 0) -> tuple[Array, Array, Array, Array]:
     """As many queries with the lengths of Alpaca: equal rows are one row with a count."""
     rows = ws.read_workload("alpaca").distinct()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     count = rng.multinomial(queries, rows.count / rows.count.sum()).astype(float)
     keep = count > 0
     m, n, count = rows.m[keep][:, None], rows.n[keep][:, None], count[keep]
@@ -102,6 +102,7 @@ def highs(cost: Array, runtime: Array, busy: Array, seconds: float) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--highs-seconds", type=float, default=120.0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     timed(*problem(5_000, 0.5, skewed=False))  # compile
@@ -109,14 +110,14 @@ def main() -> None:
     for queries in (10_000, 100_000, 1_000_000):
         for weight in (1.0, 0.5, 0.02, 0.0):
             for skewed in (False, True):
-                arrays = problem(queries, weight, skewed)
+                arrays = problem(queries, weight, skewed, options.seed)
                 row = {"queries": queries, "lambda": weight, "skewed": skewed, **timed(*arrays)}
                 if queries <= 100_000 and weight == 0.5 and not skewed:
                     row["highs"] = highs(*arrays, options.highs_seconds)
                 results.append(row)
                 if not options.json:
                     show(row)
-    energy, runtime, busy, count = merged(1_000_000)
+    energy, runtime, busy, count = merged(1_000_000, options.seed - 1)
     row = {"queries": 1_000_000, "rows": len(energy), **timed(energy, runtime, busy, count)}
     results.append({"merged": True, **row})
     peak_b = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

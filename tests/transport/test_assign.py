@@ -158,12 +158,10 @@ def test_equal_to_highs_on_200_problems(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_highs_where_prices_are_searched_for(seed: int) -> None:
     """More queries than one linear program is used for: sample, climb, near ties."""
-    rng = np.random.default_rng(seed)
-    q, k = 6_000, 4
-    m, n = rng.lognormal(6, 1, (q, 1)), rng.lognormal(5, 1, (q, 1))
-    runtime = rng.uniform(0.5, 3, k) * n * (1 + m / rng.uniform(500, 5000, k)) * 0.01
-    energy = rng.uniform(0.5, 3, k) * n * (1 + m / rng.uniform(500, 5000, k))
-    limits: dict[str, Any] = {"max_busy_s": 1.1 * rng.dirichlet(np.ones(k)) * runtime.sum(axis=0)}
+    k = 4
+    energy, runtime = queries_like_ours(6_000, k, seed)
+    part = np.random.default_rng(seed).dirichlet(np.ones(k))
+    limits: dict[str, Any] = {"max_busy_s": 1.1 * part * runtime.sum(axis=0)}
     if seed % 2:
         limits = {"max_share": np.full(k, 0.3), "max_mean_runtime_s": 1.5 * runtime.min(1).mean()}
     expected = reference_bound(energy, runtime, limits)
@@ -175,6 +173,69 @@ def test_equal_to_highs_where_prices_are_searched_for(seed: int) -> None:
     assert plan.lower_bound_j == pytest.approx(expected, rel=1e-7)
     assert plan.fractional <= k + 1
     assert plan.gap < 1e-3
+    check_promises(plan, energy, runtime, limits)
+
+
+def queries_like_ours(q: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Energy and runtime (Q, K) of log-normal queries."""
+    rng = np.random.default_rng(seed)
+    m, n = rng.lognormal(6, 1, (q, 1)), rng.lognormal(5, 1, (q, 1))
+    runtime = rng.uniform(0.5, 3, k) * n * (1 + m / rng.uniform(500, 5000, k)) * 0.01
+    return rng.uniform(0.5, 3, k) * n * (1 + m / rng.uniform(500, 5000, k)), runtime
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_proportional_costs_leave_a_small_gap(seed: int) -> None:
+    energy, runtime = queries_like_ours(20_000, 8, seed)
+    cost = 0.02 * energy / energy.mean() + 0.98 * runtime / runtime.mean()
+    part = np.random.default_rng(seed).dirichlet(np.ones(8))
+    limits = {"max_busy_s": 1.1 * part * runtime.sum(axis=0)}
+    plan = assign(cost, runtime, **limits)
+    assert plan.converged
+    assert plan.lp_gap <= 1e-9
+    assert plan.fractional <= 8
+    assert plan.gap <= 1e-4
+    check_promises(plan, cost, runtime, limits)
+
+
+@pytest.mark.parametrize("copies", [(0, 0, 0, 0), (0, 0, 1, 1, 2, 2)])
+def test_deployments_that_are_alike_share_the_queries(copies: tuple[int, ...]) -> None:
+    """Every query ties between them, exactly and everywhere."""
+    energy, runtime = (table[:, copies] for table in queries_like_ours(20_000, 3, 6))
+    limits = {"max_busy_s": np.linspace(0.9, 1.4, len(copies)) * runtime.sum(axis=0) / len(copies)}
+    plan = assign(energy, runtime, **limits)
+    assert plan.converged
+    assert plan.lp_gap <= 1e-9
+    assert plan.gap <= 1e-4
+    check_promises(plan, energy, runtime, limits)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_of_rows_that_tie_together_are_solved_exactly(seed: int) -> None:
+    """Costs proportional to n tie for all rows of equal m at once; rows count for many."""
+    rng = np.random.default_rng(seed)
+    m, n = np.divmod(rng.choice(40_000, 6_000, replace=False)[:, None] + 400, 400)
+    count = np.ceil(rng.pareto(1.5, 6_000) * 20)
+    runtime = rng.uniform(0.5, 3, 6) * n * (1 + m / rng.uniform(50, 500, 6))
+    energy = rng.uniform(0.5, 3, 6) * n * (1 + m / rng.uniform(50, 500, 6))
+    runtime, energy = runtime[n[:, 0] > 0], energy[n[:, 0] > 0]
+    limits: dict[str, Any] = {"count": count[n[:, 0] > 0]}
+    limits["max_busy_s"] = 1.1 / 6 * (limits["count"] @ runtime)
+    plan = assign(energy, runtime, **limits)
+    assert plan.lower_bound_j == pytest.approx(reference_bound(energy, runtime, limits), rel=1e-7)
+    assert plan.lp_gap <= 1e-9
+    assert plan.gap <= 1e-5
+    check_promises(plan, energy, runtime, limits)
+
+
+def test_a_query_as_large_as_thousands_of_others_leaves_no_large_gap() -> None:
+    energy, runtime = queries_like_ours(20_000, 4, 7)
+    energy[:20] *= 300
+    runtime[:20] *= 300
+    limits = {"max_busy_s": 1.1 * runtime.sum(axis=0) / 4}
+    plan = assign(energy, runtime, **limits)
+    assert plan.converged
+    assert plan.gap <= 1e-4
     check_promises(plan, energy, runtime, limits)
 
 

@@ -11,12 +11,16 @@ everything is decided by one price for each of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+PEEK = 100
+"""Queries by which nearly all deployments that differ are told apart."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Model:
     reach : array (D + 1,)
         Reciprocal typical size of each feature that a constraint uses, else 0: turns a
         change of prices into a relative change of a query's cost.
+    kind : int array (K,)
+        Equal for deployments that serve every query alike: all queries tie between them.
     """
 
     cost: Array
@@ -79,26 +85,36 @@ class Model:
     bound: Array
     scale: Array
     reach: Array
+    kind: NDArray[np.int64]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(Q, K)."""
         return self.cost.shape[0], self.cost.shape[1]
 
-    def sample(self, rows: NDArray[np.int64]) -> Model:
-        """The same problem over some of its queries, counts scaled up to the same total."""
-        weight = self.count.sum() / self.count[rows].sum()
-        return Model(
-            np.ascontiguousarray(self.cost[rows]),
-            np.ascontiguousarray(self.features[:, rows]),
-            np.ascontiguousarray(self.eligible[rows]),
-            self.count[rows] * weight,
-            self.constraints,
-            self.usage,
-            self.bound,
-            self.scale,
-            self.reach,
+    def sample(self, size: int, rng: np.random.Generator) -> Model:
+        """The same problem over `size` of its queries, each counting as much as the others.
+
+        One is drawn from each of `size` equal parts of the total count.
+        """
+        ends = np.cumsum(self.count)
+        unit = ends[-1] / size
+        drawn = np.searchsorted(ends, unit * (np.arange(size) + rng.random(size)), "right")
+        rows, often = np.unique(drawn.clip(max=len(ends) - 1), return_counts=True)
+        return replace(
+            self,
+            cost=np.ascontiguousarray(self.cost[rows]),
+            features=np.ascontiguousarray(self.features[:, rows]),
+            eligible=np.ascontiguousarray(self.eligible[rows]),
+            count=often * unit,
         )
+
+    def sizes(self, rows: NDArray[np.int64]) -> Array:
+        """By how much a query's priced cost moves with prices, (T,): leads are relative to it."""
+        eligible = self.eligible[rows]
+        used = sum(r * np.abs(f[rows]) for r, f in zip(self.reach[1:], self.features, strict=True))
+        total = np.where(eligible, used, 0.0).sum(axis=1)
+        return np.asarray(self.reach[0] + total / eligible.sum(axis=1))
 
     def prices_by_deployment(self, price: Array) -> Array:
         """Prices (J,) as a surcharge on a query's constant and features, (K, D + 1)."""
@@ -139,4 +155,20 @@ def make_model(
         bound / scale,
         scale,
         np.where(used, 1 / typical, 0.0),
+        _kinds((cost, eligible, *features)),
     )
+
+
+def _kinds(tables: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
+    """The first deployment whose columns are the same, for each, (K,)."""
+    kind = np.arange(tables[0].shape[1])
+    for second in range(1, len(kind)):
+        for first in range(second):
+            if all(
+                np.array_equal(table[:PEEK, first], table[:PEEK, second])
+                and np.array_equal(table[:, first], table[:, second])
+                for table in tables
+            ):
+                kind[second] = first
+                break
+    return kind

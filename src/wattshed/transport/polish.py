@@ -15,6 +15,10 @@ from wattshed.transport.dual import Pricing
 from wattshed.transport.model import Array, Model
 
 TIGHT = 1e-10
+FAR = 1e300
+"""Stands for an infinite margin."""
+CANDIDATES, EACH = 20, 20
+"""So that any deployment can pass queries on to any other: how many at least, from where."""
 LP_SECONDS = 60.0
 ROUNDING = 1e-10
 """Relative part of a bound by which sums may differ in their last digits."""
@@ -59,18 +63,15 @@ class Restricted:
 
 
 def restrict(model: Model, pricing: Pricing, size: int) -> Restricted:
-    """Free the `size` queries that are nearest to a tie, on the deployments in reach."""
+    """Free about `size` queries that are nearest to a tie, on the deployments in reach."""
     queries = model.shape[0]
     everything = size >= queries
-    rows = np.arange(queries) if everything else np.argpartition(pricing.margin, size)[:size]
+    rows = np.arange(queries) if everything else _nearest(pricing, size)
     priced = _priced(model, pricing.price, rows)
     near = np.isfinite(priced)
     if not everything:
-        own = pricing.choice[rows]
-        reach = np.full(len(rows), model.reach[0])
-        for d, feature in enumerate(model.features):
-            reach += model.reach[d + 1] * np.abs(feature[rows, own])
-        width = 2 * float(pricing.margin[rows].max()) * reach
+        margin = pricing.margin[rows]
+        width = np.minimum(2 * np.maximum(margin, margin[size - 1]), FAR) * model.sizes(rows)
         near &= priced - priced.min(axis=1, keepdims=True) <= width[:, None]
     owner, deployment = np.nonzero(near)
     query = rows[owner]
@@ -84,6 +85,38 @@ def restrict(model: Model, pricing: Pricing, size: int) -> Restricted:
         _usage(model, query, deployment) * count,
         model.bound - model.loads(totals),
         held_cost,
+    )
+
+
+def _nearest(pricing: Pricing, size: int) -> NDArray[np.int64]:
+    """The `size` queries nearest to a tie, then the nearest between each two deployments."""
+    many = min(CANDIDATES * size, len(pricing.margin)) - 1
+    near = np.argpartition(pricing.margin, many)[:many]
+    near = near[np.argsort(pricing.margin[near], kind="stable")]
+    rank = rank_within(pricing.choice[near] * (int(pricing.rival.max()) + 1) + pricing.rival[near])
+    return np.concatenate([near[:size], near[size:][rank[size:] < EACH]])
+
+
+def rank_within(group: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of the same group come before each element."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - np.searchsorted(ordered, ordered)
+    return rank
+
+
+def hold(part: Restricted, free: NDArray[np.bool_], share: Array) -> Restricted:
+    """The same with queries that are not `free`, (T,), held at their shares, (V,)."""
+    kept = free[part.owner]
+    return Restricted(
+        part.rows[free],
+        (np.cumsum(free) - 1)[part.owner[kept]],
+        part.deployment[kept],
+        part.cost[kept],
+        part.usage[:, kept],
+        part.room - part.usage[:, ~kept] @ share[~kept],
+        part.held_cost + float(part.cost[~kept] @ share[~kept]),
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.transport.dual import Pricing, climb, evaluate
+from wattshed.transport.dual import Climb, Pricing, evaluate, first_temperature
 from wattshed.transport.model import Array, Model
 from wattshed.transport.polish import (
     Fractional,
     Restricted,
+    hold,
     restrict,
     solve_fractional,
     solve_whole,
@@ -21,10 +22,18 @@ from wattshed.transport.whole import make_whole, round_shares
 
 SMALL = 4_000
 """Up to so many queries, one linear program over all of them is the quickest way."""
-LARGE = 300_000
-SAMPLE, MIDDLE_SAMPLE = 1_000, 60_000
-NEAR_TIES = 1_500
+NOISE = 0.02
+"""Times the reciprocal of its size: relative error that a sample leaves in the bound."""
+FEW_TIES = 700
+"""Near ties down to which prices are searched for; a linear program does the rest."""
+SAMPLES = ((2_000, 450), (60_000, 2_500))
+"""Sizes, and near ties in them from where on prices follow the sample rather than the whole."""
+NEAR_TIES = 2_000
 ROUNDINGS = 8
+SPLIT = 1e-6
+"""Part of a query below which it counts as whole."""
+LARGE, LUMP, LUMPS = 3e-5, 5.0, 4
+"""A split query that costs so much, relative to all and to the median, is settled first."""
 ENOUGH = 1e-6
 """Gap below which split queries are no longer shuffled."""
 MOVABLE = 4_000
@@ -108,8 +117,7 @@ class _Search:
     bound: float
     value: float = np.inf
     passes: int = 1
-    part: Restricted | None = None
-    fractional: Fractional | None = None
+    exact: tuple[Restricted, Fractional] | None = None
     interrupted: bool = field(default=False)
 
     def saw(self, bound: float) -> None:
@@ -147,7 +155,7 @@ def solve(model: Model, on_progress: Progress | None = None, seed: int = 0) -> S
         try:
             _find_prices(search, np.random.default_rng(seed))
             _close_gap(search)
-            if search.fractional is not None and (search.fractional.excess > EXCESS).any():
+            if search.exact is not None and (search.exact[1].excess > EXCESS).any():
                 search.ceiling = _ceiling(model, 1e3 * CEILING)
                 _close_gap(search)
         except KeyboardInterrupt:
@@ -166,18 +174,17 @@ def _ceiling(model: Model, factor: float) -> Array:
 
 def _find_prices(search: _Search, rng: np.random.Generator) -> None:
     """Good prices from samples, then from everything."""
-    model = search.model
+    model, price = search.model, search.pricing.price
     queries = model.shape[0]
     if queries <= SMALL:
         return
-    price = search.pricing.price
-    small = model.sample(rng.choice(queries, SAMPLE, replace=False))
-    part = restrict(small, evaluate(small, price), SAMPLE)
-    price = solve_fractional(part, price, search.ceiling).price
-    if queries > LARGE:
-        middle = model.sample(rng.choice(queries, MIDDLE_SAMPLE, replace=False))
-        price = climb(middle, price, search.ceiling, 12).price
-    search.pricing = climb(model, price, search.ceiling, 30, search.saw)
+    temperature = first_temperature(model, search.pricing)
+    for size, few in SAMPLES:
+        if size < queries / 2:
+            part = model.sample(size, rng)
+            found = Climb(part, search.ceiling).follow(price, temperature, few, NOISE / size)
+            price, temperature = found.price, found.temperature
+    search.pricing = Climb(model, search.ceiling, search.saw).follow(price, temperature, FEW_TIES)
 
 
 def _close_gap(search: _Search) -> None:
@@ -185,17 +192,19 @@ def _close_gap(search: _Search) -> None:
     model = search.model
     size = NEAR_TIES if model.shape[0] > SMALL else model.shape[0]
     search.value = np.inf
-    for _ in range(10):
+    while True:
         part = restrict(model, search.pricing, size)
         found = solve_fractional(part, search.pricing.price, search.ceiling)
-        pricing = evaluate(model, found.price)
+        pricing = evaluate(model, found.price, search.pricing.temperature)
         better = pricing.bound >= search.bound
-        search.part, search.fractional, search.value = part, found, found.value
+        search.exact, search.value = (part, found), found.value
         search.saw(pricing.bound)
+        if search.gap < LP_GAP or size >= model.shape[0]:
+            # Where queries tie, those outside the linear program stay where it held them.
+            search.pricing = replace(pricing, choice=search.pricing.choice)
+            break
         if better:
             search.pricing = pricing
-        if search.gap < LP_GAP or size >= model.shape[0]:
-            break
         size = min(2 * size, model.shape[0])
 
 
@@ -205,11 +214,12 @@ def _finish(search: _Search) -> Solution:
     splits: list[tuple[int, int, int]] = []
     fractional, whole = 0, not search.interrupted
     excess = np.zeros(len(model.bound))
-    if search.part is not None and search.fractional is not None:
-        excess = np.where(search.fractional.excess > EXCESS, search.fractional.excess, 0.0)
-        fractional = _split_rows(search.part, search.fractional, model.count)
+    if search.exact is not None:
+        part, found = search.exact
+        excess = np.where(found.excess > EXCESS, found.excess, 0.0)
+        fractional = _split_rows(part, found, model.count)
         if not excess.any() and not search.interrupted:
-            repaired = _repair(search, choice)
+            repaired = _repair(search, part, found, choice)
             whole = repaired is not None
             splits = repaired or []
     value = search.value if np.isfinite(search.value) else search.bound
@@ -234,23 +244,28 @@ def _finish(search: _Search) -> Solution:
 def _split_rows(part: Restricted, found: Fractional, count: Array) -> int:
     """How many queries have a count that the fractional optimum does not place whole."""
     amount = found.share * count[part.rows][part.owner]
-    broken = np.abs(amount - np.round(amount)) > 1e-6
+    broken = np.abs(amount - np.round(amount)) > SPLIT
     return len(np.unique(part.owner[broken]))
 
 
-def _repair(search: _Search, choice: NDArray[np.int32]) -> list[tuple[int, int, int]] | None:
+def _repair(
+    search: _Search, part: Restricted, found: Fractional, choice: NDArray[np.int32]
+) -> list[tuple[int, int, int]] | None:
     """Make the free queries whole and write their choice; None if none is found.
 
-    Single moves first. A small problem may be so tight that they do not suffice, and its
-    gap is coarse: there a branch and bound over all queries gets its chance as well.
+    The fractional optimum is rounded. If that leads nowhere, so is one that keeps room, over
+    more queries. A small problem may be so tight that neither does, and its gap is coarse:
+    there a branch and bound over all queries gets its chance as well.
     """
     model = search.model
-    small = model.shape[0] <= SMALL
-    size = model.shape[0] if small else min(MOVABLE, model.shape[0])
-    part = restrict(model, search.pricing, size)
     count = model.count[part.rows]
-    whole = _round(search, part, count)
-    if small and (whole is None or _rough(search, part, count, whole)):
+    whole = _round(search, part, found)
+    if whole is None and len(part.rows) < min(MOVABLE, model.shape[0]):
+        part = restrict(model, search.pricing, MOVABLE)
+        count = model.count[part.rows]
+        found = solve_fractional(part, found.price, search.ceiling)
+        whole = _round(search, part, found)
+    if model.shape[0] <= SMALL and (whole is None or _rough(search, part, count, whole)):
         other = solve_whole(part, count, REPAIR_SECONDS)
         per_query = part.cost / count[part.owner]
         if whole is None or (other is not None and per_query @ other < per_query @ whole):
@@ -258,26 +273,52 @@ def _repair(search: _Search, choice: NDArray[np.int32]) -> list[tuple[int, int, 
     return None if whole is None else _write_whole(part, whole, choice)
 
 
-def _round(search: _Search, part: Restricted, count: Array) -> Array | None:
-    """Round a fractional optimum that keeps as much room free as its split queries need."""
-    price = search.pricing.price
+def _round(search: _Search, part: Restricted, found: Fractional) -> Array | None:
+    """Round a fractional optimum; if need be, one that keeps room for its split queries."""
+    price, count = found.price, search.model.count[part.rows]
     enough = search.bound + ENOUGH * abs(search.bound)
     reserve = np.zeros(len(part.room))
     for _ in range(ROUNDINGS):
-        found = solve_fractional(replace(part, room=part.room - reserve), price, search.ceiling)
-        if (found.excess > EXCESS).any():
-            return None
-        amount = round_shares(part, count, found.share)
+        amount = _settle_lumps(search, part, found)
         whole, overrun = make_whole(part, count, amount, price, enough)
         if not overrun.any():
             return whole
-        if not reserve.any():
+        if reserve.any():
+            split = np.abs(found.share * count[part.owner] - amount) > SPLIT
+            one = np.abs(part.usage[:, split] / count[part.owner[split]])
+            reserve = np.maximum(2 * reserve, one.sum(axis=1) / 2)
+        else:
             reserve = 1.1 * overrun
-            continue
-        split = np.abs(found.share * count[part.owner] - amount) > 1e-6
-        one = np.abs(part.usage[:, split] / count[part.owner[split]])
-        reserve = np.maximum(2 * reserve, one.sum(axis=1) / 2)
+        found = solve_fractional(replace(part, room=part.room - reserve), price, search.ceiling)
+        if (found.excess > EXCESS).any():
+            break
     return None
+
+
+def _settle_lumps(search: _Search, part: Restricted, found: Fractional) -> Array:
+    """Whole queries on each variable, (V,): large split queries first, one optimum for each.
+
+    What rounding a large query leaves over or short, many others have to make up for: the
+    linear program finds them better than single moves.
+    """
+    count = search.model.count[part.rows]
+    worth = np.abs(found.price @ part.usage) / count[part.owner]
+    large = worth > max(LARGE * abs(search.bound), LUMP * float(np.median(worth)))
+    share, free = found.share, np.ones(len(part.rows), bool)
+    for _ in range(LUMPS):
+        amount = round_shares(part, count, share)
+        split = np.abs(share * count[part.owner] - amount) > SPLIT
+        lumps = split & large & free[part.owner]
+        if not lumps.any():
+            break
+        free[part.owner[lumps]] = False
+        whole = amount / count[part.owner]
+        rest = solve_fractional(hold(part, free, whole), found.price, search.ceiling)
+        if (rest.excess > EXCESS).any():
+            break
+        share = whole
+        share[free[part.owner]] = rest.share
+    return round_shares(part, count, share)
 
 
 def _rough(search: _Search, part: Restricted, count: Array, whole: Array) -> bool:
