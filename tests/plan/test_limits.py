@@ -15,6 +15,7 @@ from wattshed.fleet import Fleet
 from wattshed.plan.cost import Weights
 from wattshed.plan.limits import Bound, Limits
 from wattshed.plan.problem import build_problem
+from wattshed.plan.progress import Progress
 from wattshed.records import Plan
 
 HYBRID = ("hybrid-2024", "alpaca")
@@ -109,6 +110,26 @@ def test_too_short_a_horizon_names_what_is_missing() -> None:
         hybrid(Limits(horizon_s=2_000))
     assert "runtime budget" not in caught.value.found
     assert "the least relaxation is busy time of a100" in caught.value.cure
+
+
+@pytest.mark.parametrize("at", ["the first bound", "a case of the sensitivity"])
+def test_a_plan_that_is_stopped_says_what_it_lacks(at: str) -> None:
+    def stop(now: Progress) -> None:
+        if (now.bound_j is not None) == (at == "the first bound"):
+            raise KeyboardInterrupt
+
+    fleet = with_settings(load_fleet(HYBRID[0]), "m1-pro", max_share=0.3)
+    plan = plan_workload(
+        fleet,
+        read_workload(HYBRID[1]),
+        limits=Limits(horizon_s=40_000),
+        on_progress=stop,
+    )
+    assert plan.sensitivity == []
+    assert portion(plan, "m1-pro") <= 0.3 + 1e-9
+    (told,) = [warning for warning in plan.warnings if "stopped before" in warning]
+    assert plan.converged == (at != "the first bound")
+    assert ("keeps the limits" in told) == (at == "the first bound")
 
 
 def test_the_least_relaxation_that_is_offered_holds() -> None:

@@ -299,8 +299,8 @@ def hybrid(robust: str | None, limits: Limits | None = None, **share: float) -> 
     [
         (None, {}),
         (None, {"m1_pro": 0.25}),
-        (Limits(runtime=Bound(1.5, relative=True)), {}),
-        (Limits(horizon_s=20_000.0), {"m1_pro": 0.3}),
+        pytest.param(Limits(runtime=Bound(1.5, relative=True)), {}, marks=pytest.mark.slow),
+        pytest.param(Limits(horizon_s=20_000.0), {"m1_pro": 0.3}, marks=pytest.mark.slow),
     ],
 )
 def test_the_built_in_plan_is_proven_under_limits(

@@ -197,10 +197,14 @@ def _vary(
 ) -> tuple[list[Sensitivity], list[str]]:
     """Sensitivity of a plan, and what its reader must know of it; Ctrl-C leaves it out."""
     if not decision.converged:
-        return [], [
-            "stopped before the plan was proven: it may break limits a little, and the best one is"
-            f" at most {100 * decision.gap:.2g} % cheaper; no sensitivity"
-        ]
+        kept = keeps(problem, decision.constraints, compared.shares[0])
+        state = (
+            "it keeps the limits, and none that does is more than"
+            f" {100 * decision.gap:.2g} % cheaper"
+            if kept
+            else "it breaks limits"
+        )
+        return [], [f"stopped before the plan was proven: {state}; there is no sensitivity"]
     try:
         found, infeasible = vary(problem, compared, solve_again, on_progress)
     except KeyboardInterrupt:

@@ -36,6 +36,8 @@ LARGE, LUMP, LUMPS = 3e-5, 5.0, 4
 """A split query that costs so much, relative to all and to the median, is settled first."""
 ENOUGH = 1e-6
 """Gap below which split queries are no longer shuffled."""
+INTO_BOUNDS = (4_000, 32_000)
+"""Near ties that may move to bring an interrupted search into the bounds."""
 MOVABLE = 4_000
 """Near ties that may move when split queries are made whole."""
 ROUGH = 1e-5
@@ -147,7 +149,8 @@ def solve(model: Model, on_progress: Progress | None = None, seed: int = 0) -> S
     -------
     Solution
         An infeasible problem comes back with its least relaxation in `excess`; an
-        interrupted search (Ctrl-C) with what it has, not converged.
+        interrupted search (Ctrl-C) with the best that it has, not converged; within the
+        bounds if `whole`.
     """
     start = evaluate(model, np.zeros(len(model.bound)))
     search = _Search(model, _ceiling(model, CEILING), on_progress, start, start.bound)
@@ -160,6 +163,7 @@ def solve(model: Model, on_progress: Progress | None = None, seed: int = 0) -> S
                 _close_gap(search)
         except KeyboardInterrupt:
             search.interrupted = True
+            _into_bounds(search)
     return _finish(search)
 
 
@@ -208,6 +212,17 @@ def _close_gap(search: _Search) -> None:
         size = min(2 * size, model.shape[0])
 
 
+def _into_bounds(search: _Search) -> None:
+    """After an interrupt: the cheapest moves of near ties into the bounds, if they suffice."""
+    for size in INTO_BOUNDS:
+        part = restrict(search.model, search.pricing, min(size, search.model.shape[0]))
+        found = solve_fractional(part, search.pricing.price, search.ceiling)
+        if not (found.excess > EXCESS).any():
+            search.exact, search.value = (part, found), found.value
+            return
+    search.exact = None
+
+
 def _finish(search: _Search) -> Solution:
     model = search.model
     choice = search.pricing.choice.copy()
@@ -218,7 +233,7 @@ def _finish(search: _Search) -> Solution:
         part, found = search.exact
         excess = np.where(found.excess > EXCESS, found.excess, 0.0)
         fractional = _split_rows(part, found, model.count)
-        if not excess.any() and not search.interrupted:
+        if not excess.any():
             repaired = _repair(search, part, found, choice)
             whole = repaired is not None
             splits = repaired or []
