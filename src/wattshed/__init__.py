@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from wattshed.errors import InfeasibleError, InputError, WattshedError
     from wattshed.fit.campaign import fit_profiles
     from wattshed.fleet import load_fleet
+    from wattshed.iterations import (
+        load_iteration_profile,
+        load_iteration_profiles,
+        modelled_parts,
+        predict_steps,
+        save_iteration_profiles,
+        step_coefficients,
+    )
     from wattshed.plan.assign import Assignment, assign
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
@@ -31,13 +39,19 @@ _HOME = {
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
     "load_fleet": "wattshed.fleet",
+    "load_iteration_profile": "wattshed.iterations",
+    "load_iteration_profiles": "wattshed.iterations",
     "load_profile": "wattshed.profiles",
     "load_profiles": "wattshed.profiles",
+    "modelled_parts": "wattshed.iterations",
     "plan_workload": "wattshed.plan.planner",
     "predict": "wattshed.profiles",
+    "predict_steps": "wattshed.iterations",
     "read_runs": "wattshed.runs",
     "read_workload": "wattshed.workload.table",
+    "save_iteration_profiles": "wattshed.iterations",
     "save_profiles": "wattshed.profiles",
+    "step_coefficients": "wattshed.iterations",
 }
 
 __all__ = [
@@ -49,13 +63,19 @@ __all__ = [
     "find_pareto",
     "fit_profiles",
     "load_fleet",
+    "load_iteration_profile",
+    "load_iteration_profiles",
     "load_profile",
     "load_profiles",
+    "modelled_parts",
     "plan_workload",
     "predict",
+    "predict_steps",
     "read_runs",
     "read_workload",
+    "save_iteration_profiles",
     "save_profiles",
+    "step_coefficients",
 ]
 
 

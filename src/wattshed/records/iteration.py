@@ -10,7 +10,7 @@ from wattshed.records.common import Boundary, Kind, Provenance
 from wattshed.records.profile import Rule
 
 CurveForm = Literal["affine", "root", "knots", "floor"]
-Quantity = Literal["decode_time_s", "decode_energy_j", "prefill_time_s", "prefill_energy_j"]
+Quantity = Literal["decode_time_s", "decode_energy_j", "prefill_time_s", "request_energy_j"]
 HeldOutAxis = Literal["batch", "tensor_parallel"]
 StateName = Literal["idle", "resident", "sleep", "boot"]
 
@@ -177,6 +177,8 @@ class IterationProfile(msgspec.Struct, frozen=True):
     held_out : list of HeldOut
     rules : list of Rule
         Applied to the cells before the fit.
+    data : list of str
+        Names of the data sets behind the profile, in the provenance of its file.
     """
 
     name: str
@@ -200,13 +202,14 @@ class IterationProfile(msgspec.Struct, frozen=True):
     cells: int
     held_out: list[HeldOut]
     rules: list[Rule]
-    provenance: list[Provenance]
+    data: list[str]
 
 
 class IterationFile(msgspec.Struct, frozen=True):
     """Content of iteration-profiles.json."""
 
     profiles: list[IterationProfile]
+    provenance: list[Provenance]
     created_by: str
     inputs: dict[str, str] = {}
     seed: int = 0
