@@ -217,6 +217,12 @@ class StepPrediction:
     extrapolated: NDArray[np.bool_]
     energy_extrapolated: NDArray[np.bool_]
 
+    @property
+    def power_w(self) -> Array:
+        """Mean power (N,) of the steps; not a number where a step has nothing to do."""
+        power = np.full_like(self.time_s, np.nan)
+        return np.divide(self.energy_j, self.time_s, out=power, where=self.time_s > 0)
+
 
 def predict_steps(
     profile: IterationProfile,

@@ -19,6 +19,7 @@ from wattshed.records.iteration import CurveForm, HeldOutAxis, Quantity
 LADDER = 2**0.5
 """Ratio of the knots of a curved form: chords of a + r sqrt(b) then stay within 1 %."""
 MIN_CELLS = 3
+TIE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,15 @@ def predict_left_out(form: CurveForm, x: Array, y: Array, group: Array) -> Array
 
 
 def choose_form(x: Array, y: Array, group: Array, forms: Sequence[CurveForm]) -> CurveForm:
-    """The form with the least mean relative error on groups left out; the first if too few."""
+    """The form with the least mean relative error on groups left out.
+
+    The first of `forms` if there are too few groups, or at a tie.
+    """
     if len(np.unique(group)) < MIN_CELLS:
         return forms[0]
     errors = [np.abs(predict_left_out(form, x, y, group) / y - 1).mean() for form in forms]
-    return forms[int(np.argmin(errors))]
+    least = min(errors) + TIE
+    return next(form for form, error in zip(forms, errors, strict=True) if error <= least)
 
 
 def predict_unseen(x: Array, y: Array, group: Array, forms: Sequence[CurveForm]) -> Array:

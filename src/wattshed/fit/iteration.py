@@ -19,6 +19,7 @@ from wattshed.fit.physics import BYTES_PER_WEIGHT, find_accelerator, weight_pass
 from wattshed.fit.power import clock_response, power_states
 from wattshed.fit.step_rules import average_repeats
 from wattshed.records import IterationProfile, Rule, StepDomain
+from wattshed.records.iteration import Architecture
 
 DATASET = "mlenergy-v3-steps"
 CONFIGURATION = [
@@ -33,6 +34,11 @@ CONFIGURATION = [
     "expert_parallel",
     "data_parallel",
 ]
+ARCHITECTURES: dict[str, Architecture] = {
+    "Dense Transformer": "dense",
+    "MoE": "moe",
+    "Mamba-Transformer Hybrid": "hybrid",
+}
 MIN_BATCHES = 4
 """Below, nothing is left to hold out."""
 
@@ -77,6 +83,7 @@ def _fit(rows: pl.DataFrame, rule: Rule) -> IterationProfile:
         name=f"mlenergy-v3/{system}/{one['model']}/{one['task']}",
         system=system,
         model=one["model"],
+        architecture=ARCHITECTURES[one["architecture"]],
         accelerator=one["accelerator"],
         n_accelerators=one["n_accelerators"],
         tensor_parallel=one["tensor_parallel"],

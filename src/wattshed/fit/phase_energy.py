@@ -15,11 +15,12 @@ from wattshed.fit.power import Load, prior_power_w
 from wattshed.fit.solvers import non_negative
 from wattshed.fit.step_rules import phases_s
 from wattshed.records import ContextCost, Curve, HeldOut
+from wattshed.records.iteration import CurveForm
 
 DERIVED_SOURCE = (
     "splitwise-steps: mean power x duration of whole requests, split into a fixed energy for each"
     " decode step, one for each of its sequences, and a prefill power, by non-negative least"
-    " squares"
+    " squares; at most the rated power"
 )
 PRIOR_SOURCE = (
     "power-prior x step time x {factor:.3f}, the median of measured over prior power of the same"
@@ -73,15 +74,20 @@ class _Requests:
 
 
 def energy_from_power(
-    requests: pl.DataFrame, degree: int, context: ContextCost, prefill_time: Curve
+    requests: pl.DataFrame, degree: int, context: ContextCost, times: tuple[Curve, Curve]
 ) -> PhaseEnergy:
     """Split the measured mean power of whole requests into steps.
+
+    Beyond the batches with power, a decode step draws the rated power at most.
 
     Parameters
     ----------
     requests : polars.DataFrame
         Columns of ``splitwise-steps``, after the rules.
+    times : pair of Curve
+        Decode and prefill time.
     """
+    decode_time, prefill_time = times
     accelerator = find_accelerator(requests["accelerator"][0])
     rated_w = degree * accelerator.tdp_w
     known = requests.filter(pl.col("mean_power_fraction").is_not_null())
@@ -90,12 +96,16 @@ def energy_from_power(
     found = _requests(known, power, per_token)
     everything = np.ones(len(power), bool)
     step, sequence, prefill_w = found.solve(everything)
-    at = np.array([1.0, max(2.0, float(found.batch.max()))])
-    coefficients = {"constant": float(step), "per_unit": float(sequence)}
-    decode = Knots(at, step + sequence * at, coefficients)
+    at = np.array(decode_time.at)
+    affine = step + sequence * at
+    most = rated_w * np.array(decode_time.value)
+    form: CurveForm = "knots" if (affine > most).any() else "affine"
+    decode = Knots(
+        at, np.minimum(affine, most), {"constant": float(step), "per_unit": float(sequence)}
+    )
     prefill = Knots(np.array(prefill_time.at), prefill_w * np.array(prefill_time.value))
     return PhaseEnergy(
-        decode=to_curve(decode, "affine", kind="derived", source=DERIVED_SOURCE),
+        decode=to_curve(decode, form, kind="derived", source=DERIVED_SOURCE),
         prefill=to_curve(prefill, prefill_time.form, kind="derived", source=DERIVED_SOURCE),
         context=structs.replace(context, energy_j_per_token=per_token),
         batch=(float(found.batch.min()), float(found.batch.max())),

@@ -140,6 +140,7 @@ def _fit(cells: PhaseCells, all_cells: list[PhaseCells]) -> IterationProfile:
         name=f"splitwise/{cells.system}-tp{cells.degree}/{cells.model}",
         system=f"{cells.system}-tp{cells.degree}",
         model=cells.model,
+        architecture="dense",
         accelerator=cells.accelerator,
         n_accelerators=cells.degree,
         tensor_parallel=cells.degree,
@@ -166,7 +167,7 @@ def _energy(
     cells: PhaseCells, all_cells: list[PhaseCells], decode: Curve, prefill: Curve
 ) -> PhaseEnergy:
     if cells.system == MEASURED_POWER:
-        return energy_from_power(cells.requests, cells.degree, cells.context, prefill)
+        return energy_from_power(cells.requests, cells.degree, cells.context, (decode, prefill))
     (measured,) = [
         other.requests
         for other in all_cells

@@ -12,6 +12,7 @@ from wattshed.records.profile import Rule
 CurveForm = Literal["affine", "root", "knots", "floor"]
 Quantity = Literal["decode_time_s", "decode_energy_j", "prefill_time_s", "request_energy_j"]
 HeldOutAxis = Literal["batch", "tensor_parallel"]
+Architecture = Literal["dense", "moe", "hybrid"]
 StateName = Literal["idle", "resident", "sleep", "boot"]
 
 
@@ -159,6 +160,8 @@ class IterationProfile(msgspec.Struct, frozen=True):
     ----------
     name : str
         Unique within its file, e.g. ``splitwise/a100-80gb-tp8/llama-2-70b``.
+    architecture : {"dense", "moe", "hybrid"}
+        Transformer, mixture of experts, or with state-space layers.
     workload : str
         Requests that were measured, where the curves depend on them.
     weight_bytes : float
@@ -184,6 +187,7 @@ class IterationProfile(msgspec.Struct, frozen=True):
     name: str
     system: str
     model: str
+    architecture: Architecture
     accelerator: str
     n_accelerators: int
     tensor_parallel: int
