@@ -257,8 +257,9 @@ def predict_steps(
 
     Examples
     --------
-    >>> profile = load_iteration_profile("splitwise/h100-80gb-tp8/llama-2-70b")
-    >>> step = predict_steps(profile, batch=[1, 64], context_tokens=[576, 64 * 576])
+    >>> import wattshed as ws
+    >>> profile = ws.load_iteration_profile("splitwise/h100-80gb-tp8/llama-2-70b")
+    >>> step = ws.predict_steps(profile, batch=[1, 64], context_tokens=[576, 64 * 576])
     >>> [f"{time * 1e3:.1f} ms" for time in step.time_s]
     ['29.8 ms', '50.2 ms']
     """
