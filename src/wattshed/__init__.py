@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from wattshed.iterations import (
         load_iteration_profile,
         load_iteration_profiles,
-        modelled_parts,
-        predict_steps,
         save_iteration_profiles,
-        step_coefficients,
     )
     from wattshed.plan.assign import Assignment, assign
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.runs import read_runs
+    from wattshed.steps import modelled_parts, predict_steps, step_coefficients
     from wattshed.workload.table import read_workload
 
 _HOME = {
@@ -43,15 +41,15 @@ _HOME = {
     "load_iteration_profiles": "wattshed.iterations",
     "load_profile": "wattshed.profiles",
     "load_profiles": "wattshed.profiles",
-    "modelled_parts": "wattshed.iterations",
+    "modelled_parts": "wattshed.steps",
     "plan_workload": "wattshed.plan.planner",
     "predict": "wattshed.profiles",
-    "predict_steps": "wattshed.iterations",
+    "predict_steps": "wattshed.steps",
     "read_runs": "wattshed.runs",
     "read_workload": "wattshed.workload.table",
     "save_iteration_profiles": "wattshed.iterations",
     "save_profiles": "wattshed.profiles",
-    "step_coefficients": "wattshed.iterations",
+    "step_coefficients": "wattshed.steps",
 }
 
 __all__ = [

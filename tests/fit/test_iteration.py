@@ -15,8 +15,9 @@ from wattshed.fit.physics import MODELS, find_accelerator
 from wattshed.fit.power import idle_powers
 from wattshed.fit.step_rules import clean_slo, clean_steps, phases_s
 from wattshed.fit.tensor import fit_degrees, predict_degree
-from wattshed.iterations import load_iteration_profiles, predict_steps
+from wattshed.iterations import load_iteration_profiles
 from wattshed.records import HeldOut, IterationProfile
+from wattshed.steps import predict_steps
 
 PROFILES = {profile.name: profile for profile in load_iteration_profiles()}
 SPLITWISE = [name for name in PROFILES if name.startswith("splitwise/")]

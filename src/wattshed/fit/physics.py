@@ -5,6 +5,7 @@ Everything a formula takes that the tables of measured steps do not hold is here
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from wattshed.data.catalog import read_table
@@ -63,6 +64,7 @@ class Accelerator:
     tdp_w: float
 
 
+@functools.cache
 def find_accelerator(name: str) -> Accelerator:
     """Vendor figures of an accelerator of the built-in table."""
     table = read_table("accelerators")

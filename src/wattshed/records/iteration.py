@@ -217,5 +217,5 @@ class IterationFile(msgspec.Struct, frozen=True):
     created_by: str
     inputs: dict[str, str] = {}
     seed: int = 0
-    schema: str = "wattshed/iteration-profiles"
-    version: int = 1
+    schema: Literal["wattshed/iteration-profiles"] = "wattshed/iteration-profiles"
+    version: Literal[1] = 1
