@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from wattshed import errors
 from wattshed.cli import main
+from wattshed.fit.curves import CURVE_FORMS
 from wattshed.fit.forms import FORMS
 from wattshed.fit.rules import FLAGS
+from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
+from wattshed.records import IterationProfile
+from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.workload.importers import IMPORTERS
@@ -45,6 +50,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
 
 WORDS = {
     "explanation/query-models.md": [*FORMS, *FLAGS],
+    "explanation/iteration-models.md": [*CURVE_FORMS, *STEP_RULES, *get_args(StateName)],
     "explanation/plans.md": [
         *NORMALISATIONS,
         "single",
@@ -58,6 +64,7 @@ WORDS = {
     "explanation/routing.md": [*POLICIES, GROUP],
     "reference/files.md": [
         *(column.name for column in (*RUNS_COLUMNS, *WORKLOAD_COLUMNS)),
+        *IterationProfile.__struct_fields__,
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
         *PlanInputs.__struct_encode_fields__,

@@ -11,12 +11,14 @@ where each comes from and what was done to it.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 import polars as pl
 import polars.selectors as cs
+from build_measured import freesh_slo, mlenergy_steps, splitwise_steps
 
 SOURCE = Path("../shared/data")
 OUT = Path("src/wattshed/data")
@@ -404,11 +406,11 @@ def accelerators(source: Path) -> pl.DataFrame:
 
 
 def idle_power(source: Path) -> pl.DataFrame:
-    """Published idle powers; a single value is both ends of its range."""
+    """Published idle powers and upper bounds of them; a single value is both ends."""
     facts = pl.read_csv(source / "facts/published_numbers.csv", infer_schema_length=None)
     ends = pl.col("value").str.split("-")
     return (
-        facts.filter(pl.col("topic") == "idle_power")
+        facts.filter(pl.col("topic").is_in(["idle_power", "min_active_power"]))
         .select(
             "what",
             ends.list.first().cast(pl.Float64).alias("idle_power_low_w"),
@@ -432,6 +434,19 @@ def _renamed(column: str, names: dict[str, str]) -> pl.Expr:
     return pl.col(column).fill_null("").replace_strict(names)
 
 
+PRIOR_TERMS = ("resident_w", "active_weight_w", "compute_w", "memory_root_w")
+
+
+def power_prior(source: Path) -> pl.DataFrame:
+    """Published coefficients of the power of one accelerator under load, cited to 4 digits."""
+    facts = json.loads((source / "facts/powertrace_v1_coefficients.json").read_text())
+    rows = [
+        {"accelerator": name.lower(), **dict(zip(PRIOR_TERMS, values, strict=True))}
+        for name, values in facts["dense"].items()
+    ]
+    return pl.DataFrame(rows).with_columns(cs.float().round_sig_figs(4)).sort("accelerator")
+
+
 def tables(source: Path) -> dict[str, pl.DataFrame]:
     """Every table by its path below the output folder."""
     workloads = source / "workloads"
@@ -451,6 +466,10 @@ def tables(source: Path) -> dict[str, pl.DataFrame]:
         ),
         "accelerators.csv": accelerators(source),
         "idle_power.csv": idle_power(source),
+        "power_prior.csv": power_prior(source),
+        "splitwise_steps.csv": splitwise_steps(source),
+        "mlenergy_v3_steps.csv": mlenergy_steps(source),
+        "freesh_slo.csv": freesh_slo(source),
     }
 
 

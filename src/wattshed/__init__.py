@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from wattshed.errors import InfeasibleError, InputError, WattshedError
     from wattshed.fit.campaign import fit_profiles
     from wattshed.fleet import load_fleet
+    from wattshed.iterations import (
+        load_iteration_profile,
+        load_iteration_profiles,
+        save_iteration_profiles,
+    )
     from wattshed.plan.assign import Assignment, assign
     from wattshed.plan.files import load_plan
     from wattshed.plan.pareto import find_pareto
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.route.registry import load_policy
     from wattshed.runs import read_runs
+    from wattshed.steps import modelled_parts, predict_steps, step_coefficients
     from wattshed.workload.table import read_workload
 
 _HOME = {
@@ -35,13 +41,19 @@ _HOME = {
     "load_fleet": "wattshed.fleet",
     "load_plan": "wattshed.plan.files",
     "load_policy": "wattshed.route.registry",
+    "load_iteration_profile": "wattshed.iterations",
+    "load_iteration_profiles": "wattshed.iterations",
     "load_profile": "wattshed.profiles",
     "load_profiles": "wattshed.profiles",
+    "modelled_parts": "wattshed.steps",
     "plan_workload": "wattshed.plan.planner",
     "predict": "wattshed.profiles",
+    "predict_steps": "wattshed.steps",
     "read_runs": "wattshed.runs",
     "read_workload": "wattshed.workload.table",
+    "save_iteration_profiles": "wattshed.iterations",
     "save_profiles": "wattshed.profiles",
+    "step_coefficients": "wattshed.steps",
 }
 
 __all__ = [
@@ -53,15 +65,21 @@ __all__ = [
     "find_pareto",
     "fit_profiles",
     "load_fleet",
+    "load_iteration_profile",
+    "load_iteration_profiles",
     "load_plan",
     "load_policy",
     "load_profile",
     "load_profiles",
+    "modelled_parts",
     "plan_workload",
     "predict",
+    "predict_steps",
     "read_runs",
     "read_workload",
+    "save_iteration_profiles",
     "save_profiles",
+    "step_coefficients",
 ]
 
 

@@ -6,8 +6,29 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from wattshed.errors import FileError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T], cure: str) -> T:
+    """Read a JSON file as a record.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read, or holds something else; `cure` says how to make one.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FileError(str(path), str(error), cure) from None
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from wattshed import __version__
 from wattshed.data.catalog import dataset_path
-from wattshed.errors import FileError, ProfileError
-from wattshed.files import write_atomically
+from wattshed.errors import ProfileError
+from wattshed.files import read_json, write_atomically
 from wattshed.fit.forms import FORMS, Array
 from wattshed.records import Profile, ProfileFile, QueryModel
 
@@ -23,14 +25,7 @@ BUILT_IN = "wilkins-2024-profiles"
 
 @functools.cache
 def _read(path: Path) -> ProfileFile:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
-    try:
-        found = msgspec.json.decode(content, type=ProfileFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FileError(str(path), str(error), "write it with `wattshed fit -o`") from None
+    found = read_json(path, ProfileFile, "write it with `wattshed fit -o`")
     for profile in found.profiles:
         for model in (profile.energy, profile.runtime):
             _check_model(str(path), profile.name, model)
@@ -75,17 +70,41 @@ def load_profile(reference: str, *, relative_to: Path | None = None) -> Profile:
     ProfileError
         If there is no such profile; near names are offered.
     """
+    path, name, source = split_reference(reference, relative_to)
+    return pick_profile(load_profiles(source), name, path, BUILT_IN)
+
+
+def split_reference(reference: str, relative_to: Path | None) -> tuple[str, str, Path | None]:
+    """Path as written, name, and file of ``path.json#name``; no file for a built-in name."""
     path, _, name = reference.rpartition("#")
-    source = (relative_to or Path()) / path if path else None
-    profiles = {p.name: p for p in load_profiles(source)}
-    if name not in profiles:
-        near = difflib.get_close_matches(name, profiles, n=3, cutoff=0.4) or sorted(profiles)[:3]
+    return path, name, (relative_to or Path()) / path if path else None
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def pick_profile(profiles: Sequence[N], name: str, path: str, built_in: str) -> N:
+    """The profile of that name.
+
+    Raises
+    ------
+    ProfileError
+        If there is none; near names are offered.
+    """
+    named = {profile.name: profile for profile in profiles}
+    if name not in named:
+        near = difflib.get_close_matches(name, named, n=3, cutoff=0.4) or sorted(named)[:3]
         raise ProfileError(
             path or "profile",
             f"no profile named {name!r}",
-            f"did you mean {', '.join(near)}? See `wattshed data show {BUILT_IN}`",
+            f"did you mean {', '.join(near)}? See `wattshed data show {built_in}`",
         )
-    return profiles[name]
+    return named[name]
 
 
 def save_profiles(

@@ -65,6 +65,27 @@ def test_built_in_figures_are_small() -> None:
     assert sum(path.stat().st_size for path in shipped()) < 2_000_000
 
 
+def test_the_power_capped_rows_left_out_are_synthetic(source: Path) -> None:
+    rows = pl.read_csv(source / "measured/splitwise_perf_model.csv", infer_schema_length=None)
+    measured = rows.filter(pl.col("hardware") == "h100-80gb")
+    capped = rows.filter(pl.col("hardware") == "h100-80gb-pcap")
+    assert capped.height == 420
+    ratio = capped["prompt_time"].sort().to_numpy() / measured["prompt_time"].sort().to_numpy()
+    assert ratio == pytest.approx(1.3)
+    assert capped["token_time"].sort().equals(measured["token_time"].sort())
+    shipped = read_table("splitwise-steps")
+    assert set(shipped["system"]) == {"a100-80gb", "h100-80gb"}
+    assert shipped["trials"].sum() == rows.height - capped.height
+
+
+def test_steady_steps_keep_every_configuration_and_its_energy(source: Path) -> None:
+    rows = pl.read_csv(source / "measured/mlenergy_v3_llm.csv", infer_schema_length=None)
+    steps = read_table("mlenergy-v3-steps")
+    assert steps.height == rows.height == 838
+    power = steps["energy_per_token_j"] * steps["throughput_tokens_per_s"]
+    assert power.sum() == pytest.approx(rows["avg_power_watts"].sum(), rel=1e-4)
+
+
 def test_cell_means_keep_the_totals_of_the_trials(source: Path) -> None:
     trials = pl.read_csv(source / "wilkins" / "measurements.csv", infer_schema_length=None)
     runs = read_table("wilkins-2024")

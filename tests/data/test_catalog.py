@@ -67,6 +67,7 @@ def test_datasets_are_found_by_kind() -> None:
     assert "azure-conv-2023" in dataset_names("workload")
     assert dataset_names("fleet") == ["hybrid-2024", "offline-2024"]
     assert dataset_names("profiles") == ["wilkins-2024-profiles"]
+    assert dataset_names("iteration-profiles") == ["iteration-profiles"]
 
 
 def test_provenance_repeats_the_entry() -> None:

@@ -83,6 +83,8 @@ def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cel
             for p in profiles[:rows]
         ]
         return columns, len(profiles), first
+    if dataset.kind == "iteration-profiles":
+        return _iteration_profiles(rows)
     if dataset.kind == "fleet":
         from wattshed.fleet import load_fleet
 
@@ -97,6 +99,25 @@ def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cel
 
     frame = read_table(dataset.name)
     return frame.columns, frame.height, [list(row) for row in frame.head(rows).rows()]
+
+
+def _iteration_profiles(rows: int) -> tuple[list[str], int, list[list[Cell]]]:
+    from wattshed.iterations import load_iteration_profiles
+
+    profiles = load_iteration_profiles()
+    columns = ["name", "cells", "time form", "energy form", "energy is", "held-out error %"]
+    first: list[list[Cell]] = [
+        [
+            p.name,
+            p.cells,
+            p.decode_time_s.form,
+            p.decode_energy_j.form,
+            p.decode_energy_j.kind,
+            p.held_out[0].median_ape_pct,
+        ]
+        for p in profiles[:rows]
+    ]
+    return columns, len(profiles), first
 
 
 def _print_dataset(dataset: Dataset, total: int) -> None:

@@ -16,7 +16,7 @@ from wattshed.records import Kind, Provenance
 if TYPE_CHECKING:
     import polars as pl
 
-DatasetKind = Literal["runs", "workload", "table", "profiles", "fleet"]
+DatasetKind = Literal["runs", "workload", "table", "profiles", "iteration-profiles", "fleet"]
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +26,7 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     name : str
         What commands and functions take.
-    kind : {"runs", "workload", "table", "profiles", "fleet"}
+    kind : {"runs", "workload", "table", "profiles", "iteration-profiles", "fleet"}
         What it can be used for.
     file : str
         Path below ``wattshed/data``.

@@ -19,6 +19,16 @@ from wattshed.records.front import (
     Pareto,
     RulePoint,
 )
+from wattshed.records.iteration import (
+    ClockResponse,
+    ContextCost,
+    Curve,
+    HeldOut,
+    IterationFile,
+    IterationProfile,
+    PowerState,
+    StepDomain,
+)
 from wattshed.records.plan import (
     CurvePoint,
     DeploymentPrices,
@@ -49,6 +59,9 @@ __all__ = [
     "AccuracyPoint",
     "Boundary",
     "Budget",
+    "ClockResponse",
+    "ContextCost",
+    "Curve",
     "CurvePoint",
     "Decision",
     "DeploymentPrices",
@@ -58,7 +71,10 @@ __all__ = [
     "FormScore",
     "FrontPoint",
     "Gap",
+    "HeldOut",
     "Interval",
+    "IterationFile",
+    "IterationProfile",
     "Kind",
     "Knees",
     "LimitUse",
@@ -67,6 +83,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Portion",
+    "PowerState",
     "Price",
     "PriceRule",
     "Profile",
@@ -79,5 +96,6 @@ __all__ = [
     "Rule",
     "RulePoint",
     "Sensitivity",
+    "StepDomain",
     "Threshold",
 ]

@@ -1,0 +1,85 @@
+"""Iteration profiles on disk: built-in, or from a file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from wattshed import __version__
+from wattshed.data.catalog import dataset_path, provenance_of
+from wattshed.errors import ProfileError
+from wattshed.files import read_json, write_atomically
+from wattshed.profiles import pick_profile, split_reference
+from wattshed.records import Curve, IterationFile, IterationProfile
+
+BUILT_IN = "iteration-profiles"
+
+
+@functools.cache
+def _read(path: Path) -> IterationFile:
+    found = read_json(path, IterationFile, "write it with `save_iteration_profiles`")
+    for profile in found.profiles:
+        for name in ("decode_time_s", "decode_energy_j", "prefill_time_s", "prefill_energy_j"):
+            _check_curve(f"{path}: {profile.name}: {name}", getattr(profile, name))
+    return found
+
+
+def _check_curve(where: str, curve: Curve | None) -> None:
+    if curve is None:
+        return
+    at, value = np.array(curve.at), np.array(curve.value)
+    if len(at) != len(value) or len(at) < 2:
+        raise ProfileError(where, f"{len(at)} knots, {len(value)} values", "give as many, from 2")
+    rising = (np.diff(at) > 0).all() and (np.diff(value) >= 0).all()
+    if not rising or not (value > 0).all() or not np.isfinite([at, value]).all():
+        raise ProfileError(where, "the curve falls or is not positive", "make it rise from above 0")
+
+
+def load_iteration_profiles(source: str | Path | None = None) -> list[IterationProfile]:
+    """All iteration profiles of a file, or the built-in ones.
+
+    Raises
+    ------
+    FileError, ProfileError
+    """
+    return _read(Path(source) if source else dataset_path(BUILT_IN)).profiles
+
+
+def load_iteration_profile(reference: str, *, relative_to: Path | None = None) -> IterationProfile:
+    """One iteration profile by its built-in name, or by ``path.json#name``.
+
+    Parameters
+    ----------
+    reference : str
+    relative_to : Path, optional
+        Folder against which a relative path is resolved.
+
+    Raises
+    ------
+    ProfileError
+        If there is no such profile; near names are offered.
+    """
+    path, name, source = split_reference(reference, relative_to)
+    return pick_profile(load_iteration_profiles(source), name, path, BUILT_IN)
+
+
+def save_iteration_profiles(
+    profiles: Iterable[IterationProfile],
+    path: str | Path,
+    *,
+    inputs: dict[str, str] | None = None,
+) -> None:
+    """Write iteration-profiles.json, one profile a line, whole or not at all."""
+    profiles = list(profiles)
+    names = dict.fromkeys(name for profile in profiles for name in profile.data)
+    content = IterationFile(
+        [], [provenance_of(name) for name in names], f"wattshed {__version__}", inputs or {}
+    )
+    head = msgspec.json.encode(content).decode()
+    lines = ",\n".join(msgspec.json.encode(profile).decode() for profile in profiles)
+    text = head.replace('{"profiles":[]', '{"profiles":[\n' + lines + "\n]", 1)
+    write_atomically(Path(path), f"{text}\n")
