@@ -49,6 +49,7 @@ written: $(STAMPS)/core ## write what is generated: docs/reference/cli.md, findi
 bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/assign.py
+	$(BIN)/python benchmarks/simulate.py
 
 # Time limits are part of what these tests show, so they run one at a time.
 acceptance: $(STAMPS)/test ## run the slow tests, and those against ../shared where it exists

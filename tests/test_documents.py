@@ -14,6 +14,8 @@ from wattshed.fit.rules import FLAGS
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
+from wattshed.simulate.engine import POLICIES
+from wattshed.simulate.layout import STATES
 from wattshed.workload.importers import IMPORTERS
 from wattshed.workload.table import COLUMNS as WORKLOAD_COLUMNS
 
@@ -53,6 +55,7 @@ WORDS = {
         "product",
         "box",
     ],
+    "explanation/simulation.md": [*POLICIES, *STATES],
     "reference/files.md": [
         *(column.name for column in (*RUNS_COLUMNS, *WORKLOAD_COLUMNS)),
         *DeploymentKeys.__struct_fields__,

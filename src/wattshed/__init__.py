@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wattshed.plan.planner import plan_workload
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.runs import read_runs
+    from wattshed.simulate.engine import simulate_requests
     from wattshed.workload.table import read_workload
 
 _HOME = {
@@ -38,6 +39,7 @@ _HOME = {
     "read_runs": "wattshed.runs",
     "read_workload": "wattshed.workload.table",
     "save_profiles": "wattshed.profiles",
+    "simulate_requests": "wattshed.simulate.engine",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "read_runs",
     "read_workload",
     "save_profiles",
+    "simulate_requests",
 ]
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wattshed.simulate.engine import POLICIES, simulate_requests
+from wattshed.simulate.engine import POLICIES, run_world, simulate_requests
+from wattshed.simulate.layout import lay_out
 from wattshed.simulate.model import (
     BatchingDeployment,
     Deployment,
@@ -123,15 +124,25 @@ def test_events_at_the_same_instant_come_in_the_same_order(
 
 
 def test_many_small_pieces_are_one_result(
-    make_batching: Callable[..., Any],
-    make_requests: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
+    make_batching: Callable[..., Any], make_requests: Callable[..., Any]
 ) -> None:
-    fleet, requests = [make_batching(replicas=3)], make_requests(300, 20.0)
-    whole = simulate_requests(fleet, requests)
-    monkeypatch.setattr("wattshed.simulate.engine.ROOM", 1)
-    pieces = simulate_requests(fleet, requests)
-    np.testing.assert_array_equal(whole.finish_s, pieces.finish_s)
-    assert whole.gaps is not None
-    assert pieces.gaps is not None
-    np.testing.assert_array_equal(whole.gaps.gap_s, pieces.gaps.gap_s)
+    requests = make_requests(300, 20.0)
+
+    def collected(room: int) -> Any:
+        world = lay_out([make_batching(replicas=3)], requests, np.ones(1), np.zeros((0, 2)))
+        gaps = run_world(world, POLICIES["least-outstanding"], room)
+        return gaps.gap_s, gaps.steps, world.requests["finish_s"]
+
+    for whole, pieces in zip(collected(10_000), collected(1), strict=True):
+        np.testing.assert_array_equal(whole, pieces)
+
+
+def test_longest_gaps_are_kept_apart_over_many_joins(
+    make_batching: Callable[..., Any], by_step: Callable[..., Any]
+) -> None:
+    # One long answer beside prompts that grow shorter: each makes it wait less than the last.
+    m = np.array([5, *range(400, 40, -10)])
+    n = np.array([2_000, *([2, 3] * 18)])
+    requests = Requests(np.arange(len(m)) * 0.5, m, n)
+    fleet = [make_batching(batch=2)]
+    assert_same(simulate_requests(fleet, requests), by_step(fleet, requests, "least-outstanding"))

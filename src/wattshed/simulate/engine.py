@@ -76,8 +76,9 @@ def simulate_requests(
     check_fleet(fleet, requests)
     weight, draws = draw_for(policy, share, fleet, len(requests), seed)
     world = lay_out(fleet, requests, weight, draws)
-    kept = _run(world, POLICIES[policy], gaps)
-    return conclude(fleet, requests, world, kept, policy, seed)
+    # About four blocks for each request, rarely more.
+    kept = run_world(world, POLICIES[policy], min(4 * len(requests) + 1, ROOM) if gaps else 0)
+    return conclude(fleet, requests, world, kept if gaps else None, policy, seed)
 
 
 def draw_for(
@@ -105,16 +106,19 @@ def draw_for(
     return weight, wide
 
 
-def _run(world: World, policy: int, gaps: bool) -> Gaps | None:
+def run_world(world: World, policy: int, room: int) -> Gaps:
+    """Run a world to its end; times between tokens are collected `room` runs at a time.
+
+    With a `room` of 0 none are collected.
+    """
     from wattshed.simulate.kernel import advance
 
-    # Few requests, few runs; in any case room for what one event can add.
-    batch = int(world.kinds["max_batch"].max())
-    most = 4 * len(world.requests) + batch + 1
+    # In any case room for what one event can add.
+    size = room + int(world.kinds["max_batch"].max()) + 1 if room else 0
     chunks = []
     served = False
     while not served:
-        runs = np.empty(min(most, ROOM + batch) if gaps else 0, RUN)
+        runs = np.empty(size, RUN)
         served = advance(world, runs, policy)
         chunks.append(runs[: world.cursor[RUNS]].copy())
-    return gather(chunks) if gaps else None
+    return gather(chunks)
