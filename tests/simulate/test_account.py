@@ -206,6 +206,8 @@ def test_a_deployment_that_cannot_be_is_refused(change: Any, message: str) -> No
 def test_bad_figures_name_their_place(make_batching: Callable[..., Any]) -> None:
     with pytest.raises(ParameterError, match=r"output_tokens\[1\]: 0"):
         requests_of([0, 1], [1, 1], [1, 0])
+    with pytest.raises(ParameterError, match=r"input_tokens\[1\]: nan"):
+        Requests(np.zeros(2), np.array([1, np.nan]), np.ones(2, int))
     with pytest.raises(ParameterError, match=r"arrival_s\[1\]"):
         requests_of([1, 0.5], [1, 1], [1, 1])
     with pytest.raises(ParameterError, match="one for each arrival_s"):
@@ -232,5 +234,7 @@ def test_bad_figures_name_their_place(make_batching: Callable[..., Any]) -> None
         simulate_requests([alone], one)
     with pytest.raises(ParameterError, match="match runtime_s"):
         OneQueryDeployment("alone", 1, np.ones(2), np.ones(1))
+    with pytest.raises(ParameterError, match="first_token_s: shape"):
+        OneQueryDeployment("alone", 1, np.ones(2), np.ones(2), np.ones(1))
     with pytest.raises(ParameterError, match="later than the end"):
         OneQueryDeployment("alone", 1, np.ones(2), np.ones(2), np.full(2, 2.0))

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import inlined
 from wattshed.simulate.layout import ADMISSIONS, DECODE, IDLE, PREFILL, QUERY
 from wattshed.simulate.steps import decode_time, leave, total
 
 
-@compiled
+@inlined
 def plan(world: Any, r: int, now: float) -> None:
     """Begin the next block."""
     replica = world.replicas[r]
@@ -33,7 +33,7 @@ def plan(world: Any, r: int, now: float) -> None:
     world.boundary[r] = now + total(first, growth, replica.steps)
 
 
-@compiled
+@inlined
 def _next_in_line(world: Any, r: int) -> int:
     replica = world.replicas[r]
     q = replica.head
@@ -44,7 +44,7 @@ def _next_in_line(world: Any, r: int) -> int:
     return int(q)
 
 
-@compiled
+@inlined
 def _plan_query(world: Any, r: int, now: float) -> None:
     """Serve one query alone."""
     replica = world.replicas[r]
@@ -60,7 +60,7 @@ def _plan_query(world: Any, r: int, now: float) -> None:
     world.boundary[r] = now + needs.runtime_s
 
 
-@compiled
+@inlined
 def _make_room(world: Any, r: int, now: float) -> None:
     """Send back those admitted last until the next step fits into the KV cache."""
     replica = world.replicas[r]
@@ -82,7 +82,7 @@ def _make_room(world: Any, r: int, now: float) -> None:
         replica.head = q
 
 
-@compiled
+@inlined
 def _admitted_last(world: Any, r: int) -> int:
     slot, last, latest = world.replicas[r].slot, 0, -1
     for i in range(world.replicas[r].batch):
@@ -92,7 +92,7 @@ def _admitted_last(world: Any, r: int) -> int:
     return last
 
 
-@compiled
+@inlined
 def _plan_prompts(world: Any, r: int, now: float) -> bool:
     """Fill the next step with prompts; whether there are any."""
     replica = world.replicas[r]
@@ -128,7 +128,7 @@ def _plan_prompts(world: Any, r: int, now: float) -> bool:
     return True
 
 
-@compiled
+@inlined
 def _share_fixed(world: Any, r: int) -> None:
     """Charge the prompts of a step with their shares of its fixed energy."""
     replica = world.replicas[r]
@@ -139,7 +139,7 @@ def _share_fixed(world: Any, r: int) -> None:
         world.requests[replica.partial].shared_j += share
 
 
-@compiled
+@inlined
 def _admit(world: Any, r: int, reserved: int) -> bool:
     """Begin the prompt at the head of the line, if batch and KV cache have room for it.
 

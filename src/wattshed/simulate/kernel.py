@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from wattshed.simulate.admission import plan
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import compiled, inlined
 from wattshed.simulate.layout import DECODE, IDLE, NEXT, RUNS
 from wattshed.simulate.routing import count, route
 from wattshed.simulate.steps import close, decode_time, total
@@ -59,7 +59,7 @@ def advance(world: Any, runs: Any, policy: int) -> bool:
     return False
 
 
-@compiled
+@inlined
 def _arrive(world: Any, policy: int, r: int, q: int) -> bool:
     """Put a request into the line of a replica; whether its block ends at another time now."""
     replica, request = world.replicas[r], world.requests[q]
@@ -82,7 +82,7 @@ def _arrive(world: Any, policy: int, r: int, q: int) -> bool:
     return _shorten(world, r, request.arrival_s)
 
 
-@compiled
+@inlined
 def _shorten(world: Any, r: int, now: float) -> bool:
     """End a block of decoding steps with the first step that ends at or after `now`."""
     replica = world.replicas[r]

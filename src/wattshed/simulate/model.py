@@ -13,6 +13,8 @@ from wattshed.errors import ParameterError
 Array = NDArray[np.float64]
 UNLIMITED = 2**62
 """Tokens: no limit."""
+LONGEST = 2**30
+"""Tokens: more than any model reads or writes."""
 
 
 @dataclass(frozen=True)
@@ -194,11 +196,15 @@ class OneQueryDeployment:
         _check_not_negative(f"{self.name}.runtime_s", self.runtime_s[served])
         _check_not_negative(f"{self.name}.energy_j", self.energy_j[served])
         if self.first_token_s is not None:
-            late = self.first_token_s[served] > self.runtime_s[served]
-            if self.first_token_s.shape != self.runtime_s.shape or late.any():
-                raise ParameterError(
-                    f"{self.name}.first_token_s", "later than the end", "give at most runtime_s"
-                )
+            self._check_first_token(self.first_token_s, served)
+
+    def _check_first_token(self, first_s: Array, served: NDArray[np.bool_]) -> None:
+        where = f"{self.name}.first_token_s"
+        if first_s.shape != self.runtime_s.shape:
+            raise ParameterError(where, f"shape {first_s.shape}", "match runtime_s")
+        _check_not_negative(where, first_s[served])
+        if (first_s > self.runtime_s)[served].any():
+            raise ParameterError(where, "later than the end", "give at most runtime_s")
 
 
 Deployment = BatchingDeployment | OneQueryDeployment
@@ -213,7 +219,7 @@ class Requests:
     arrival_s : array (Q,)
         From 0 on, not decreasing; equal times are served in this order.
     input_tokens, output_tokens : int arrays (Q,)
-        At least 1.
+        At least 1, at most `LONGEST`.
     """
 
     arrival_s: Array
@@ -221,18 +227,17 @@ class Requests:
     output_tokens: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrival_s", np.ascontiguousarray(self.arrival_s, float))
-        for field in ("input_tokens", "output_tokens"):
-            tokens = np.asarray(getattr(self, field))
-            object.__setattr__(self, field, np.ascontiguousarray(tokens, np.int64))
-            _check_rows(
-                field, tokens, ~(tokens >= 1) | (tokens % 1 != 0), "give whole numbers from 1"
-            )
-            if tokens.shape != self.arrival_s.shape:
-                raise ParameterError(field, f"shape {tokens.shape}", "give one for each arrival_s")
-        arrival = self.arrival_s
+        arrival = np.ascontiguousarray(self.arrival_s, float)
+        object.__setattr__(self, "arrival_s", arrival)
         wrong = ~np.isfinite(arrival) | (np.diff(arrival, prepend=0.0) < 0)
         _check_rows("arrival_s", arrival, wrong, "give finite times from 0 on, in order")
+        for field in ("input_tokens", "output_tokens"):
+            tokens = np.asarray(getattr(self, field))
+            if tokens.shape != arrival.shape:
+                raise ParameterError(field, f"shape {tokens.shape}", "give one for each arrival_s")
+            wrong = ~((tokens >= 1) & (tokens <= LONGEST)) | (tokens % 1 != 0)
+            _check_rows(field, tokens, wrong, f"give whole numbers from 1 to {LONGEST}")
+            object.__setattr__(self, field, np.ascontiguousarray(tokens, np.int64))
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import inlined
 
 
-@compiled
+@inlined
 def note_gap(world: Any, r: int, gap: float) -> None:
     """Every sequence of the replica has waited `gap` for its token."""
     bottom, top = _bottom(world, r), _bottom(world, r) + world.replicas[r].peaks
@@ -28,7 +28,7 @@ def note_gap(world: Any, r: int, gap: float) -> None:
         world.replicas[r].peaks = top + 1 - bottom
 
 
-@compiled
+@inlined
 def note_join(world: Any, r: int) -> None:
     """A sequence joins after the steps done so far."""
     replica, bottom = world.replicas[r], _bottom(world, r)
@@ -41,18 +41,18 @@ def note_join(world: Any, r: int) -> None:
     replica.peaks += 1
 
 
-@compiled
+@inlined
 def longest_since(world: Any, r: int, step: int) -> float:
     """Longest gap of a sequence that joined after `step` steps."""
     return float(world.peaks[_entry(world, r, step)].gap)
 
 
-@compiled
+@inlined
 def _bottom(world: Any, r: int) -> int:
     return int(2 * world.replicas[r].slot + 2 * r)
 
 
-@compiled
+@inlined
 def _entry(world: Any, r: int, step: int) -> int:
     low = _bottom(world, r)
     high = low + world.replicas[r].peaks
@@ -65,7 +65,7 @@ def _entry(world: Any, r: int, step: int) -> int:
     return low
 
 
-@compiled
+@inlined
 def _drop_unused(world: Any, r: int) -> None:
     replica, bottom = world.replicas[r], _bottom(world, r)
     for i in range(replica.slot, replica.slot + replica.batch):

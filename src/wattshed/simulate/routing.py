@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import inlined
 from wattshed.simulate.layout import DRAW, LAST, LEAST_OUTSTANDING, ROUND_ROBIN
 from wattshed.simulate.structures import replay
 
 
-@compiled
+@inlined
 def route(world: Any, policy: int, q: int) -> int:
     """Replica for a request that arrives now, or -1."""
     if policy == ROUND_ROBIN:
@@ -26,7 +26,7 @@ def route(world: Any, policy: int, q: int) -> int:
     return _better_of_two(world, q)
 
 
-@compiled
+@inlined
 def count(world: Any, policy: int, r: int, by: int) -> None:
     """Add to what is outstanding at a replica."""
     world.load[r] += by
@@ -36,7 +36,7 @@ def count(world: Any, policy: int, r: int, by: int) -> None:
         replay(tree, world.load[kind.first : kind.end], r - kind.first)
 
 
-@compiled
+@inlined
 def _admits(world: Any, k: int, q: int) -> bool:
     """Whether a request fits into a deployment that serves nothing else."""
     kind, request = world.kinds[k], world.requests[q]
@@ -47,7 +47,7 @@ def _admits(world: Any, k: int, q: int) -> bool:
     return bool(length - 1 <= kind.kv and length <= kind.context)
 
 
-@compiled
+@inlined
 def _in_turn(world: Any, q: int) -> int:
     r = world.cursor[LAST] + 1
     for _ in range(len(world.kinds) + 1):
@@ -61,7 +61,7 @@ def _in_turn(world: Any, q: int) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _drawn(world: Any, q: int) -> int:
     total = 0.0
     for k in range(len(world.kinds)):
@@ -80,7 +80,7 @@ def _drawn(world: Any, q: int) -> int:
     return int(chosen)  # by rounding only: the last of the last deployment with a weight
 
 
-@compiled
+@inlined
 def _least(world: Any, q: int) -> int:
     best = -1
     for k in range(len(world.kinds)):
@@ -91,7 +91,7 @@ def _least(world: Any, q: int) -> int:
     return int(best)
 
 
-@compiled
+@inlined
 def _better_of_two(world: Any, q: int) -> int:
     able = 0
     for k in range(len(world.kinds)):
@@ -108,7 +108,7 @@ def _better_of_two(world: Any, q: int) -> int:
     return other if world.load[other] < world.load[r] else r
 
 
-@compiled
+@inlined
 def _able(world: Any, q: int, i: int) -> int:
     """Number `i` of the replicas that can serve a request."""
     for k in range(len(world.kinds)):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import inlined
 from wattshed.simulate.layout import DECODE, IDLE, PREFILL, QUERY, RUNS
 from wattshed.simulate.peaks import longest_since, note_gap, note_join
 from wattshed.simulate.routing import count
 from wattshed.simulate.structures import remove, rise
 
 
-@compiled
+@inlined
 def total(first: float, growth: float, steps: int) -> float:
     """Sum of `steps` terms that grow evenly."""
     return steps * first + growth * (0.5 * steps * (steps - 1))
 
 
-@compiled
+@inlined
 def decode_time(world: Any, r: int) -> tuple[float, float]:
     """Duration of the next decoding step, and by how much it grows from step to step."""
     replica = world.replicas[r]
@@ -26,7 +26,7 @@ def decode_time(world: Any, r: int) -> tuple[float, float]:
     return first, rate * replica.batch
 
 
-@compiled
+@inlined
 def close(world: Any, runs: Any, policy: int, r: int, now: float) -> None:
     """Account for the block that ends now, and let sequences leave and join."""
     replica = world.replicas[r]
@@ -54,7 +54,7 @@ def close(world: Any, runs: Any, policy: int, r: int, now: float) -> None:
         replica.own_j, replica.shared_j = 0.0, 0.0
 
 
-@compiled
+@inlined
 def leave(world: Any, r: int, at: int) -> int:
     """Take a sequence from the batch and settle what it costs."""
     replica = world.replicas[r]
@@ -75,7 +75,7 @@ def leave(world: Any, r: int, at: int) -> int:
     return int(q)
 
 
-@compiled
+@inlined
 def _account(world: Any, runs: Any, r: int, now: float) -> None:
     """Energy of the block, to the replica and to each of those in it; times between tokens."""
     replica = world.replicas[r]
@@ -97,7 +97,7 @@ def _account(world: Any, runs: Any, r: int, now: float) -> None:
         replica.energy_j[DECODE] += total(each, rate * batch, steps)
 
 
-@compiled
+@inlined
 def _record(
     world: Any, runs: Any, r: int, gap: float, growth: float, steps: int, sequences: int
 ) -> None:
@@ -113,7 +113,7 @@ def _record(
         world.cursor[RUNS] += 1
 
 
-@compiled
+@inlined
 def _join(world: Any, runs: Any, policy: int, r: int, q: int, now: float) -> None:
     """Hand out the token that comes with the end of a prompt, and begin to decode."""
     replica, request = world.replicas[r], world.requests[q]

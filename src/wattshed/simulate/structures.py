@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattshed.simulate.compiled import compiled
+from wattshed.simulate.compiled import inlined
 
 
-@compiled
+@inlined
 def replay(tree: Any, key: Any, i: int) -> None:
     """Play the matches of `i` again after its key has changed; equal keys: the lower index wins."""
     node = (len(tree) // 2 + i) >> 1
@@ -20,7 +20,7 @@ def replay(tree: Any, key: Any, i: int) -> None:
         node >>= 1
 
 
-@compiled
+@inlined
 def remove(slots: Any, base: int, size: int, at: int) -> None:
     """Take entry `at` (0: the least) from the heap of `size` entries that begins at `base`."""
     last = size - 1
@@ -38,7 +38,7 @@ def remove(slots: Any, base: int, size: int, at: int) -> None:
     rise(slots, base, hole, slots[base + last].key, slots[base + last].request)
 
 
-@compiled
+@inlined
 def rise(slots: Any, base: int, hole: int, key: int, request: int) -> None:
     """Put an entry into the hole of the heap that begins at `base`, and let it rise."""
     while hole > 0:
@@ -51,7 +51,7 @@ def rise(slots: Any, base: int, hole: int, key: int, request: int) -> None:
     slots[base + hole].request = request
 
 
-@compiled
+@inlined
 def _move(slots: Any, source: int, target: int) -> None:
     slots[target].key = slots[source].key
     slots[target].request = slots[source].request
