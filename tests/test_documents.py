@@ -21,6 +21,8 @@ from wattshed.records import IterationProfile
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
+from wattshed.simulate.engine import POLICIES as SIMULATED_POLICIES
+from wattshed.simulate.layout import STATES
 from wattshed.workload.importers import IMPORTERS
 from wattshed.workload.table import COLUMNS as WORKLOAD_COLUMNS
 
@@ -62,6 +64,7 @@ WORDS = {
         "box",
     ],
     "explanation/routing.md": [*POLICIES, GROUP],
+    "explanation/simulation.md": [*SIMULATED_POLICIES, *STATES],
     "reference/files.md": [
         *(column.name for column in (*RUNS_COLUMNS, *WORKLOAD_COLUMNS)),
         *IterationProfile.__struct_fields__,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.route.registry import load_policy
     from wattshed.runs import read_runs
+    from wattshed.simulate.engine import simulate_requests
     from wattshed.steps import modelled_parts, predict_steps, step_coefficients
     from wattshed.workload.table import read_workload
 
@@ -54,6 +55,7 @@ _HOME = {
     "save_iteration_profiles": "wattshed.iterations",
     "save_profiles": "wattshed.profiles",
     "step_coefficients": "wattshed.steps",
+    "simulate_requests": "wattshed.simulate.engine",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "read_workload",
     "save_iteration_profiles",
     "save_profiles",
+    "simulate_requests",
     "step_coefficients",
 ]
 

@@ -1,0 +1,25 @@
+"""How the simulator is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+"""Nothing in the event loop makes an array, so none has to be counted: without `_nrt=False` numba
+counts the references to every array of `World` at every call, and the loop takes seven times as
+long. For the same reason all functions are put into the one that calls them."""
+
+
+def compiled(function: Function) -> Function:
+    """Compile the event loop, and keep it for the next process."""
+    return cast(Function, njit(cache=True, **OPTIONS)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Compile a part of the event loop into it."""
+    return cast(Function, njit(forceinline=True, **OPTIONS)(function))
