@@ -12,10 +12,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 if hasattr(CPUTargetOptions, "_nrt"):
-    # Nothing in the event loop makes an array, so none has to be counted: without this option, which
-    # numba does not promise to keep, it counts the references to every array of `World` at every
-    # call, and the loop takes seven times as long. For the same reason all functions are put into
-    # the one that calls them.
+    # Nothing in the event loop makes an array, so none has to be counted. Without this option,
+    # which numba does not promise to keep, it counts the references to every array of `World` at
+    # every call, and the loop takes seven times as long. For the same reason all functions are
+    # put into the one that calls them.
     OPTIONS["_nrt"] = False
 
 
