@@ -20,6 +20,7 @@ from wattshed.plan.cuts import best_weights
 from wattshed.plan.draws import Draws, draws_of
 from wattshed.plan.limits import Bound, Limits
 from wattshed.plan.problem import Problem, build_problem
+from wattshed.plan.progress import Progress
 from wattshed.plan.risk import cost_of_totals, cvar
 from wattshed.plan.robust import solver
 from wattshed.records import Plan, QueryModel
@@ -343,3 +344,21 @@ def test_an_unknown_criterion_and_a_profile_without_draws_are_refused(
         plan_workload(fleet, workload, robust="p95")
     with pytest.raises(ParameterError, match="deployment a has no bootstrap draws; fit it"):
         plan_workload(fleet, workload, robust="expected")
+
+
+def test_a_search_that_is_stopped_gives_the_best_so_far_and_its_gap() -> None:
+    def stop(now: Progress) -> None:
+        if now.bound_j is not None:
+            raise KeyboardInterrupt
+
+    fleet, workload = load_fleet("hybrid-2024"), read_workload("alpaca")
+    plan = plan_workload(fleet, workload, robust="p90", on_progress=stop)
+    proven = hybrid("p90")
+    assert not plan.converged
+    assert (plan.iterations, plan.sensitivity) == (1, [])
+    assert plan.gap > proven.gap
+    assert plan.robust is not None
+    assert proven.robust is not None
+    assert proven.iterations > 1
+    (told,) = [warning for warning in plan.warnings if "stopped" in warning]
+    assert "cheaper" in told

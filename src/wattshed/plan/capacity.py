@@ -41,6 +41,8 @@ class Constrained:
         Relative distance of the assignment's cost to the bound.
     prices : list of Price
         One for each constraint, in J or J-equivalents.
+    iterations : int
+        Passes over all queries.
     converged : bool
     """
 
@@ -48,6 +50,7 @@ class Constrained:
     bound: float
     gap: float
     prices: list[Price]
+    iterations: int
     converged: bool
 
 
@@ -191,6 +194,7 @@ def solve_constrained(
         solution.bound,
         solution.gap,
         prices,
+        solution.passes,
         solution.converged,
     )
 

@@ -35,6 +35,8 @@ class Decision:
     rule : PriceRule
         Weights and prices as a rule for single queries.
     constraints : tuple of Constraint
+    iterations : int
+        Passes over all queries that finding prices took, or cuts of a robust search.
     converged : bool
     """
 
@@ -45,6 +47,7 @@ class Decision:
     prices: list[Price]
     rule: PriceRule
     constraints: tuple[Constraint, ...]
+    iterations: int
     converged: bool
 
 
@@ -88,7 +91,15 @@ def decide(
     paid = np.array([price.price_j for price in found.prices])
     rule = price_rule(problem, weights, scales, constraints, paid)
     return Decision(
-        found.shares, weights, bound, found.gap, found.prices, rule, constraints, found.converged
+        found.shares,
+        weights,
+        bound,
+        found.gap,
+        found.prices,
+        rule,
+        constraints,
+        found.iterations,
+        found.converged,
     )
 
 
@@ -102,7 +113,7 @@ def _free(problem: Problem, weights: Weights, scales: Scales) -> Decision:
     shares = one_hot(choice, len(problem.deployments))
     bound = _energy(problem, shares) if energy_alone(weights) else None
     rule = price_rule(problem, weights, scales)
-    return Decision(shares, weights, bound, 0.0, [], rule, (), True)
+    return Decision(shares, weights, bound, 0.0, [], rule, (), 1, True)
 
 
 def _within_budget(

@@ -155,6 +155,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
         prices=decision.prices,
         rule=decision.rule,
         binding=[price.constraint for price in decision.prices if price.binding],
+        iterations=decision.iterations,
         converged=decision.converged,
         robust=judge(problem, scales, decision, compared),
     )

@@ -14,7 +14,7 @@ of every assignment from below; cutting planes (Kelley 1960) find the best w.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class RobustSolver:
         constraints = constraints_of(problem, limits, sunk_idle_j)
         task = _Task(problem, weights, scales, constraints, self.draws)
         search = {"expected": _least_mean, "p90": _least_cvar}[self.criterion]
-        best, at = search(task, on_progress)
+        best, at, cuts = search(task, on_progress)
         value = risk(best.cost_j, self.criterion)
         paid = np.array([price.price_j for price in at.prices])
         return RobustDecision(
@@ -109,6 +109,7 @@ class RobustSolver:
             prices=at.prices,
             rule=price_rule(problem, weights, scales, constraints, paid),
             constraints=constraints,
+            iterations=cuts,
             converged=at.converged,
             criterion=self.criterion,
             robust_bound_j=at.bound,
@@ -165,16 +166,25 @@ def _answer(task: _Task, weight: Array) -> _Answer:
     return _Answer(weight, bound, drawn, shares, prices, converged)
 
 
-def _least_mean(task: _Task, on_progress: Progress | None) -> tuple[_Answer, _Answer]:
-    """The plan at the mean costs: both the plan and its own bound."""
+def _least_mean(task: _Task, on_progress: Progress | None) -> tuple[_Answer, _Answer, int]:
+    """The plan at the mean costs: both the plan and its own bound, in one cut."""
     found = _answer(task, np.full(task.draws.number, 1 / task.draws.number))
-    if on_progress:
-        on_progress(found.bound, max(0.0, found.cost_j.mean() - found.bound) / abs(found.bound))
-    return found, found
+    _stopped(on_progress, found.bound, float(found.cost_j.mean()))
+    return found, found, 1
 
 
-def _least_cvar(task: _Task, on_progress: Progress | None) -> tuple[_Answer, _Answer]:
-    """The best assignment that was found, and the answer with the highest bound."""
+def _stopped(on_progress: Progress | None, bound: float, value: float) -> bool:
+    """Tell how far a search is; whether it was interrupted by who listens."""
+    try:
+        if on_progress:
+            on_progress(bound, max(0.0, value - bound) / abs(value))
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _least_cvar(task: _Task, on_progress: Progress | None) -> tuple[_Answer, _Answer, int]:
+    """The best assignment that was found, the answer with the highest bound, and the cuts."""
     number = task.draws.number
     answers: list[_Answer] = []
     weight = np.full(number, 1 / number)
@@ -184,12 +194,13 @@ def _least_cvar(task: _Task, on_progress: Progress | None) -> tuple[_Answer, _An
         answers.append(new)
         best, at = min(answers, key=_cvar_of), max(answers, key=lambda a: a.bound)
         worth = abs(_cvar_of(best))
-        if on_progress:
-            on_progress(at.bound, max(0.0, _cvar_of(best) - at.bound) / worth)
+        if _stopped(on_progress, at.bound, _cvar_of(best)):
+            return best, replace(at, converged=False), len(answers)
         found = best_weights(np.array([a.cost_j for a in answers]), 1 / (TAIL * number))
         proven = found.ceiling - at.bound <= ENOUGH * worth
         if proven or known or not new.converged or len(answers) == MAX_CUTS:
-            return min([best, *_round_off(task, answers, found.mix)], key=_cvar_of), at
+            best = min([best, *_round_off(task, answers, found.mix)], key=_cvar_of)
+            return best, at, len(answers)
         weight = found.weight
 
 

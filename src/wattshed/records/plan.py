@@ -272,6 +272,9 @@ class Plan(msgspec.Struct, frozen=True):
         `plan_workload` made.
     binding : list of str
         The limits that bind: whose price is above zero.
+    iterations : int
+        Passes over all queries that finding prices took, or cuts of a robust plan; 1 where
+        each query decides for itself.
     converged : bool
         Whether the bound is proven; False after an interrupt.
     robust : Robust or None
@@ -304,6 +307,7 @@ class Plan(msgspec.Struct, frozen=True):
     prices: list[Price] = []
     rule: PriceRule | None = None
     binding: list[str] = []
+    iterations: int = 1
     converged: bool = True
     robust: Robust | None = None
 
