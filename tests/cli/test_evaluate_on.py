@@ -49,10 +49,12 @@ def test_on_alpaca_known_lengths_save_and_predicted_ones_lose(wattshed_json: Run
     found = wattshed_json("plan", "--evaluate-on", "half")
     assert found["results"]["queries"] == 51924 // 2
     assert found["inputs"]["evaluate_on"]["name"] == "half"
-    known = by_predictor(found).pop("known")
+    judged = by_predictor(found)
+    known, blind = judged.pop("known"), judged.pop("distribution")
     assert known["saving_low_pct"] > 0
     assert known["regret_pct"] == 0
-    predicted = [row for name, row in by_predictor(found).items() if name != "known"]
+    assert blind["saving_pct"] == 0
+    predicted = judged.values()
     assert predicted
     for row in predicted:
         assert row["saving_high_pct"] < 0
@@ -113,14 +115,14 @@ def test_people_get_a_table_and_a_section_of_the_report(wattshed: Run, tmp_path:
     done = wattshed("plan", "--evaluate-on", "later.csv", "-o", "out")
     assert done.returncode == 0, done.stderr
     assert "The rule of alpaca on later.csv" in done.stdout
-    for word in ("known", "mean", "histogram", "regret (%)", "displaced"):
+    for word in ("known", "mean", "histogram", "distribution", "regret (%)", "displaced"):
         assert word in done.stdout
     page = (tmp_path / "out/index.html").read_text()
     assert "When output lengths are not known" in page
     assert "--evaluate-on later.csv" in page
     assert (tmp_path / "out/out-of-sample.csv").exists()
     written = json.loads((tmp_path / "out/plan.json").read_text())
-    assert len(written["out_of_sample"]) == 3
+    assert len(written["out_of_sample"]) == 4
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from wattshed import load_fleet, plan_workload, read_workload
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.cost import Weights
-from wattshed.plan.evaluate import KNOWN, evaluate_out_of_sample
+from wattshed.plan.evaluate import DISTRIBUTION, KNOWN, evaluate_out_of_sample
 from wattshed.plan.limits import Limits
 from wattshed.records import DeploymentPrices, OutOfSample, PriceRule
 from wattshed.workload.lengths import PREDICTORS
@@ -74,7 +74,7 @@ def test_true_lengths_have_no_regret_and_no_predictor_gains(
     settings = {capped: {"max_output_tokens": cap}} if len(costs) > 1 else {}
     train, test = (make_workload(*map(list, zip(*q, strict=True))) for q in (past, future))
     found = judge(make_fleet(costs, **settings), train, test, Weights(weight))
-    assert [f.predictor for f in found] == [KNOWN, *PREDICTORS]
+    assert [f.predictor for f in found] == [KNOWN, *PREDICTORS, DISTRIBUTION]
     assert found[0].regret_pct == 0
     assert found[0].displaced_queries == 0
     for each in found:
@@ -100,6 +100,26 @@ def test_known_lengths_give_the_plan_of_the_test_half(trace: str) -> None:
         assert each.regret_pct == pytest.approx(100 * (each.energy_j / known.energy_j - 1))
 
 
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    costs=st.dictionaries(st.sampled_from("abcd"), COST, min_size=2),
+    m=st.integers(1, 2000),
+    lengths=st.lists(st.integers(1, 1000), min_size=32, max_size=32),
+)
+def test_the_expected_cost_is_never_beaten_on_lengths_as_they_were(
+    make_fleet: Maker, make_workload: Queries, costs: dict, m: int, lengths: list
+) -> None:
+    """Thirty-two answers to one kind of input: no decision without the length costs less."""
+    fleet, past = make_fleet(costs), make_workload([m] * 32, lengths, [1] * 32)
+    found = by_name(judge(fleet, past, past))
+    blind = found[DISTRIBUTION].energy_j
+    for name in PREDICTORS:
+        assert blind <= found[name].energy_j * (1 + 1e-12)
+    singles = [b for b in plan_workload(fleet, past).baselines if b.family == "single"]
+    assert blind == pytest.approx(min(b.energy_j for b in singles), rel=1e-12)
+    assert found[DISTRIBUTION].displaced_queries == 0
+
+
 def test_answers_that_outgrow_their_deployment_are_displaced(
     make_fleet: Maker, make_workload: Queries
 ) -> None:
@@ -123,7 +143,7 @@ def test_answers_that_seem_too_long_for_all_go_to_the_cheapest_that_may(
     )
     longer = make_workload([4], [90], [100])
     for each in judge(tight, longer, test):
-        assert each.displaced_queries == (0 if each.predictor == KNOWN else 3)
+        assert each.displaced_queries == (0 if each.predictor in {KNOWN, DISTRIBUTION} else 3)
         assert each.shares == {"early": 1.0, "late": 0.0}
     assert judge(fleet, train, test)[1].displaced_queries == 0
 

@@ -18,6 +18,7 @@ from wattshed.plan.baselines import one_hot, single
 from wattshed.plan.capacity import constraints_of, tolerated, usages
 from wattshed.plan.cost import least_cost
 from wattshed.plan.curve import mean_accuracy
+from wattshed.plan.forecast import least_expected_cost
 from wattshed.plan.limits import Limits
 from wattshed.plan.planner import in_si_units
 from wattshed.plan.problem import Choice, Problem, build_problem, predict_problem
@@ -31,11 +32,13 @@ from wattshed.plan.totals import (
 )
 from wattshed.records import LimitUse, OutOfSample, Plan, PriceRule
 from wattshed.transport.model import Constraint
-from wattshed.workload.lengths import PREDICTORS
+from wattshed.workload.lengths import PREDICTORS, train_histogram
 from wattshed.workload.table import Workload
 
 KNOWN = "known"
 """Decides by the true lengths: what a perfect predictor would reach."""
+DISTRIBUTION = "distribution"
+"""Decides by the expected cost over the lengths of past queries with alike inputs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def evaluate_out_of_sample(
     Returns
     -------
     list of OutOfSample
-        Of known lengths, then of each length predictor.
+        Of known lengths, of each length predictor, and of the expected cost.
 
     Raises
     ------
@@ -83,6 +86,8 @@ def evaluate_out_of_sample(
         _decide(fleet, plan.rule, actual, name, n)
         for name, n in ((KNOWN, actual.queries.n), *lengths.items())
     ]
+    wanted = least_expected_cost(fleet, plan.rule, actual, train_histogram(train))
+    decided.append(_serve(actual, plan.rule, DISTRIBUTION, wanted))
     reference = [b.name for b in plan.baselines].index(plan.reference)
     cost = priced_cost(actual, plan.rule)
     alone = single(actual, cost, reference)
@@ -123,7 +128,13 @@ def _decide(fleet: Fleet, rule: PriceRule, actual: Problem, predictor: str, n: A
     """Choose by expected lengths `n` (Q,); what cannot be served there goes elsewhere."""
     expected = predict_problem(fleet, replace(actual.queries, n=n))
     wanted = least_cost(priced_cost(expected, rule))
-    served = actual.eligible[np.arange(len(wanted)), wanted] & expected.eligible.any(axis=1)
+    nowhere = ~expected.eligible.any(axis=1)
+    return _serve(actual, rule, predictor, np.where(nowhere, -1, wanted))
+
+
+def _serve(actual: Problem, rule: PriceRule, predictor: str, wanted: Choice) -> _Decided:
+    """Send queries where they are wanted (Q,), -1 for nowhere, or else to the cheapest."""
+    served = (wanted >= 0) & actual.eligible[np.arange(len(wanted)), wanted]
     choice = np.where(served, wanted, least_cost(priced_cost(actual, rule)))
     return _Decided(predictor, choice, int(actual.queries.count[~served].sum()))
 

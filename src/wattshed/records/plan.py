@@ -341,7 +341,8 @@ class OutOfSample(msgspec.Struct, frozen=True):
     ----------
     predictor : str
         Where output lengths came from: ``known``, or a name in
-        `wattshed.workload.lengths.PREDICTORS`.
+        `wattshed.workload.lengths.PREDICTORS`, or ``distribution``, which minimises the
+        expected cost over past lengths.
     energy_j : float
         Gross energy of the test queries, idle power that stays on included.
     runtime_s_mean : float
