@@ -151,6 +151,7 @@ def test_a_robust_plan_says_what_it_costs_over_the_draws(wattshed_json: RunJson)
     assert wattshed_json("plan")["results"]["robust"] is None
 
 
+@pytest.mark.slow
 def test_the_report_of_a_robust_plan_shows_its_draws(wattshed: Run, tmp_path: Path) -> None:
     done = wattshed("plan", "--robust", "expected", "-o", "out")
     assert done.returncode == 0, done.stderr

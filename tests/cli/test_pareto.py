@@ -69,6 +69,7 @@ def test_people_see_ends_knees_and_budgets(wattshed: Run) -> None:
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_one_plan_may_be_best_at_both(wattshed: Run, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(TWO_MODELS)
     done = wattshed("pareto", "--fleet", "fleet.toml", "-o", "out")

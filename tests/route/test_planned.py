@@ -215,6 +215,7 @@ def test_a_plan_on_disk_is_the_same_policy(
     np.testing.assert_array_equal(route(policy, problem), expected)
 
 
+@pytest.mark.slow
 def test_a_robust_plan_is_no_rule_for_the_fits(
     wattshed: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
