@@ -103,6 +103,11 @@ def test_an_energy_budget_is_kept_and_is_the_other_side_of_a_runtime_budget(flee
     )
     assert fast.energy_j <= 0.98 * fast.baselines[0].energy_j * (1 + 1e-9)
     assert fast.binding == ["energy budget"]
+    assert fast.lower_bound_j is None
+    assert fast.lower_bound_cost is not None
+    assert fast.cost * (1 - 1e-4) <= fast.lower_bound_cost <= fast.cost
+    for baseline in fast.baselines:
+        assert baseline.cost >= fast.lower_bound_cost or not baseline.keeps_limits
     thrifty = plan_workload(
         fleet, workload, limits=Limits(runtime=Bound(fast.runtime_s_mean * (1 + 1e-9)))
     )

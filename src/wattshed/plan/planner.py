@@ -114,6 +114,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
         for row in range(1, len(compared.baselines) + 1)
     ]
     accuracy = mean_accuracy(problem, compared.shares[0])
+    mean_cost = _mean_cost(problem, cost, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
 
     def solve_again(case: Problem) -> Array:
@@ -128,7 +129,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
         sunk_idle_j=compared.account.sunk_idle_j,
         runtime_s_total=float(runtime.sum()),
         runtime_s_mean=float(runtime.sum()) / problem.total,
-        cost=_mean_cost(problem, cost, compared.shares[0]),
+        cost=mean_cost,
         queries=problem.total,
         energy_weight=weights.energy,
         accuracy_weight=weights.accuracy,
@@ -151,6 +152,9 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
         lower_bound_j=None
         if decision.bound_j is None
         else decision.bound_j + compared.account.sunk_idle_j,
+        lower_bound_cost=mean_cost - decision.gap * abs(mean_cost)
+        if decision.bound_j is None and not robust
+        else None,
         gap=decision.gap,
         prices=decision.prices,
         rule=decision.rule,

@@ -263,6 +263,9 @@ class Plan(msgspec.Struct, frozen=True):
     lower_bound_j : float or None
         No assignment within the limits needs less energy; None where something else than
         energy is minimised.
+    lower_bound_cost : float or None
+        No assignment within the limits has a lower mean `cost`; given where `lower_bound_j`
+        is not, but for robust plans, whose bound is in `robust`.
     gap : float
         Relative distance of what is minimised to its bound.
     prices : list of Price
@@ -303,6 +306,7 @@ class Plan(msgspec.Struct, frozen=True):
     warnings: list[str]
     verdict: str
     lower_bound_j: float | None = None
+    lower_bound_cost: float | None = None
     gap: float = 0.0
     prices: list[Price] = []
     rule: PriceRule | None = None
