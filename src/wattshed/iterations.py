@@ -19,7 +19,6 @@ from wattshed.records import Curve, IterationFile, IterationProfile
 BUILT_IN = "iteration-profiles"
 
 
-@functools.cache
 def _read(path: Path) -> IterationFile:
     found = read_json(path, IterationFile, "write it with `save_iteration_profiles`")
     for profile in found.profiles:
@@ -39,6 +38,12 @@ def _check_curve(where: str, curve: Curve | None) -> None:
         raise ProfileError(where, "the curve falls or is not positive", "make it rise from above 0")
 
 
+@functools.cache
+def _built_in() -> tuple[IterationProfile, ...]:
+    """Read once: unlike a user's file, it does not change."""
+    return tuple(_read(dataset_path(BUILT_IN)).profiles)
+
+
 def load_iteration_profiles(source: str | Path | None = None) -> list[IterationProfile]:
     """All iteration profiles of a file, or the built-in ones.
 
@@ -46,7 +51,7 @@ def load_iteration_profiles(source: str | Path | None = None) -> list[IterationP
     ------
     FileError, ProfileError
     """
-    return _read(Path(source) if source else dataset_path(BUILT_IN)).profiles
+    return _read(Path(source)).profiles if source else list(_built_in())
 
 
 def load_iteration_profile(reference: str, *, relative_to: Path | None = None) -> IterationProfile:

@@ -23,7 +23,6 @@ from wattshed.records import Profile, ProfileFile, QueryModel
 BUILT_IN = "wilkins-2024-profiles"
 
 
-@functools.cache
 def _read(path: Path) -> ProfileFile:
     found = read_json(path, ProfileFile, "write it with `wattshed fit -o`")
     for profile in found.profiles:
@@ -46,6 +45,12 @@ def _check_model(path: str, name: str, model: QueryModel) -> None:
         )
 
 
+@functools.cache
+def _built_in() -> tuple[Profile, ...]:
+    """Read once: unlike a user's file, it does not change."""
+    return tuple(_read(dataset_path(BUILT_IN)).profiles)
+
+
 def load_profiles(source: str | Path | None = None) -> list[Profile]:
     """All profiles of a file, or the built-in ones.
 
@@ -53,7 +58,7 @@ def load_profiles(source: str | Path | None = None) -> list[Profile]:
     ------
     FileError, ProfileError
     """
-    return _read(Path(source) if source else dataset_path(BUILT_IN)).profiles
+    return _read(Path(source)).profiles if source else list(_built_in())
 
 
 def load_profile(reference: str, *, relative_to: Path | None = None) -> Profile:

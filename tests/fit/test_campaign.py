@@ -154,6 +154,13 @@ def test_profiles_round_trip_through_their_file(
     assert [p.name for p in tmp_path.iterdir()] == ["profiles.json"]
 
 
+def test_a_file_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.json"
+    for profile in load_profiles()[:2]:
+        save_profiles([profile], path)
+        assert [found.name for found in load_profiles(path)] == [profile.name]
+
+
 def test_predictions_say_when_they_extrapolate_and_when_they_are_negative() -> None:
     ours = predict(load_profile("wilkins-2024/swing-a100/llama-2-7b"), [100, 5000], [100, 100])
     assert ours.extrapolated.tolist() == [False, True]
