@@ -31,6 +31,19 @@ def good_rows(seed: int = 0) -> pl.DataFrame:
     )
 
 
+def told_both_ways(tmp_path: Path, frame: pl.DataFrame) -> str:
+    """The error of a faulty table, which is the same read whole and while it is collapsed."""
+    path = tmp_path / "w.parquet"
+    frame.write_parquet(path, row_group_size=700)
+    told = []
+    for above in (ROWS, 0):
+        with pytest.raises(TableError) as error:
+            read_workload(path, aggregate_above=above)
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    return told[0]
+
+
 def both(tmp_path: Path, frame: pl.DataFrame) -> tuple[Workload, Workload]:
     path = tmp_path / "w.parquet"
     frame.write_parquet(path, row_group_size=700)
@@ -94,15 +107,7 @@ def test_a_bad_value_is_told_as_if_the_table_were_read_whole(
 ) -> None:
     frame = good_rows().with_columns(pl.col(column).cast(dtype))
     frame[row, column] = value
-    path = tmp_path / "w.parquet"
-    frame.write_parquet(path, row_group_size=700)
-    told = []
-    for above in (ROWS, 0):
-        with pytest.raises(TableError) as error:
-            read_workload(path, aggregate_above=above)
-        told.append(str(error.value))
-    assert told[0] == told[1]
-    assert f"row {row + 1}, column {column}" in told[0]
+    assert f"row {row + 1}, column {column}" in told_both_ways(tmp_path, frame)
 
 
 @pytest.mark.parametrize("row", [1, 700, ROWS - 1])
@@ -110,15 +115,7 @@ def test_a_bad_value_is_told_as_if_the_table_were_read_whole(
 def test_arrivals_out_of_order_are_told(tmp_path: Path, row: int, value: float | None) -> None:
     frame = good_rows()
     frame[row, "arrival_s"] = value
-    path = tmp_path / "w.parquet"
-    frame.write_parquet(path, row_group_size=700)
-    told = []
-    for above in (ROWS, 0):
-        with pytest.raises(TableError) as error:
-            read_workload(path, aggregate_above=above)
-        told.append(str(error.value))
-    assert told[0] == told[1]
-    assert f"row {row + 1}, column arrival_s" in told[0]
+    assert f"row {row + 1}, column arrival_s" in told_both_ways(tmp_path, frame)
 
 
 def test_arrivals_that_begin_late_are_refused(tmp_path: Path) -> None:
