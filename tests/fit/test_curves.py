@@ -18,7 +18,6 @@ from wattshed.fit.curves import (
     fit_floor,
     fit_knots,
     fit_root,
-    predict_left_out,
     predict_unseen,
     score,
 )
@@ -104,7 +103,7 @@ def test_what_is_left_out_has_no_part_in_its_own_prediction() -> None:
     spoiled = y.copy()
     spoiled[3] *= 10
     for predict in (
-        lambda values: predict_left_out("affine", BATCH, values, BATCH),
+        lambda values: predict_unseen(BATCH, values, BATCH, ["affine"]),
         lambda values: predict_unseen(BATCH, values, BATCH, BATCH_FORMS),
     ):
         assert predict(spoiled)[3] == pytest.approx(predict(y)[3])

@@ -129,21 +129,6 @@ BATCH_FORMS: tuple[CurveForm, ...] = ("affine", "root", "knots")
 TOKEN_FORMS: tuple[CurveForm, ...] = ("affine", "floor", "knots")
 
 
-def predict_left_out(form: CurveForm, x: Array, y: Array, group: Array) -> Array:
-    """Predict the cells of each group from a fit to all other groups.
-
-    Parameters
-    ----------
-    form : str
-    x, y, group : arrays (N,)
-
-    Returns
-    -------
-    prediction : array (N,)
-    """
-    return predict_unseen(x, y, group, [form])
-
-
 def choose_form(x: Array, y: Array, group: Array, forms: Sequence[CurveForm]) -> CurveForm:
     """The form with the least mean relative error on groups left out.
 
@@ -151,7 +136,7 @@ def choose_form(x: Array, y: Array, group: Array, forms: Sequence[CurveForm]) ->
     """
     if len(forms) == 1 or len(np.unique(group)) < MIN_CELLS:
         return forms[0]
-    errors = [np.abs(predict_left_out(form, x, y, group) / y - 1).mean() for form in forms]
+    errors = [np.abs(predict_unseen(x, y, group, [form]) / y - 1).mean() for form in forms]
     least = min(errors) + TIE
     return next(form for form, error in zip(forms, errors, strict=True) if error <= least)
 

@@ -100,7 +100,8 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
     within = in_si_units(limits or Limits(), problem, alone, index)
     constraints = constraints_of(problem, *within)
     baselines = all_baselines(problem, cost, seed, constraints)
-    reference = reference_single(problem, cost, constraints)
+    # An energy budget counts the idle power that stays on while this reference serves.
+    reference = index if within[0].energy else reference_single(problem, cost, constraints)
     solve = solver(robust, problem)
     decision = solve(problem, weights, scales, *within, _tell_bound(on_progress))
     if isinstance(decision, RobustDecision):
