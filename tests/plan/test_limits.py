@@ -17,6 +17,7 @@ from wattshed.plan.limits import Bound, Limits
 from wattshed.plan.problem import build_problem
 from wattshed.plan.progress import Progress
 from wattshed.records import Plan
+from wattshed.report.plan_document import assignment_table, baselines_table
 
 HYBRID = ("hybrid-2024", "alpaca")
 
@@ -101,6 +102,9 @@ def test_a_horizon_limits_busy_time_by_replicas_and_utilisation() -> None:
         limit = deployment.replicas * 20_000 * deployment.utilisation
         assert busy[deployment.name] <= limit * (1 + 1e-9)
     assert any(p.binding for p in plan.prices)
+    assert "Against all a100, which breaks the limits, this" in plan.verdict
+    assert "of the horizon (%)" in assignment_table(plan).columns
+    assert {row[-1] for row in baselines_table(plan).rows} == {"yes", "no"}
     assert plan.lower_bound_j is not None
     assert plan.energy_j <= plan.lower_bound_j * (1 + 1e-5)
 

@@ -36,8 +36,9 @@ def _what_it_saves(plan: Plan, reference: Policy) -> str:
     ratio = plan.runtime_s_mean / reference.runtime_s_mean
     saved = reference.energy_j - plan.energy_j
     verb = "saves" if saved >= 0 else "costs"
+    breaks = ", which breaks the limits," if reference.keeps_limits is False else ""
     text = (
-        f"Against {reference.name} this {verb} {human_energy(abs(saved))}"
+        f"Against {reference.name}{breaks} this {verb} {human_energy(abs(saved))}"
         f" ({saving_text(abs(reference.saving_pct), reference, saved < 0)})"
         f" and makes the mean query take {ratio:.2f} times as long, without queueing."
     )

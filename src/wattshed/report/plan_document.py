@@ -82,9 +82,13 @@ def assignment_table(plan: Plan) -> Table:
             100 * a.share,
             kwh(a.energy_j),
             a.busy_s / SECONDS_PER_HOUR,
+            *([] if a.busy_fraction is None else [100 * a.busy_fraction]),
         ]
         for a in plan.assignment
     ]
+    columns = ["deployment", "queries", "share (%)", "energy (kWh)", "busy time (h)"]
+    if any(a.busy_fraction is not None for a in plan.assignment):
+        columns.append("of the horizon (%)")
     note = ""
     if plan.sunk_idle_j:
         note = (
@@ -95,7 +99,7 @@ def assignment_table(plan: Plan) -> Table:
     return Table(
         "assignment",
         "What each deployment gets",
-        ["deployment", "queries", "share (%)", "energy (kWh)", "busy time (h)"],
+        columns,
         rows,
         note=note,
     )
@@ -124,7 +128,7 @@ def _limits_text(plan: Plan) -> str:
     return (
         "No assignment that keeps the limits is better than the bound by more than the gap of"
         f" {plan.gap:.1e} ({proven}). A price is what one more unit of a limit would save."
-        " Simpler rules need not keep the limits; the JSON says which do."
+        " Simpler rules need not keep the limits; the table above says which do."
     )
 
 
@@ -133,9 +137,14 @@ def baselines_table(plan: Plan) -> Table:
     own: list[Cell] = ["this plan", kwh(plan.energy_j), None, None, None, None, None]
     own += [plan.runtime_s_mean, _runtime_ratio(plan), None]
     rows = [own, *(_baseline_row(b) for b in plan.baselines)]
+    limited = any(b.keeps_limits is not None for b in plan.baselines)
     columns = ["policy", "energy (kWh)", "saving of the plan (%)", "low (%)", "high (%)"]
     columns += ["significant", PROBABILITY]
     columns += ["mean runtime (s)", "runtime ratio", "displaced queries"]
+    if limited:
+        kept = [plan.converged or None, *(b.keeps_limits for b in plan.baselines)]
+        columns.append("keeps limits")
+        rows = [[*row, yes_no(keeps)] for row, keeps in zip(rows, kept, strict=True)]
     return Table(
         "baselines", "The plan against simpler rules", columns, rows, [0], _baselines_note(plan)
     )
