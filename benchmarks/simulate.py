@@ -40,7 +40,7 @@ def one(queries: int, rate: float, replicas: int, policy: str) -> dict[str, Any]
 
     from wattshed.simulate.arrivals import draw_requests
     from wattshed.simulate.engine import simulate_requests
-    from wattshed.simulate.model import BatchingDeployment, affine_steps
+    from wattshed.engines.model import BatchingDeployment, affine_steps
     from wattshed.workload.table import read_workload
 
     h100 = BatchingDeployment(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wattshed.simulate.engine import POLICIES, draw_for
-from wattshed.simulate.model import BatchingDeployment, Deployment, Requests, affine_steps
+from wattshed.engines.model import BatchingDeployment, Deployment, affine_steps
+from wattshed.simulate.model import Requests
+from wattshed.simulate.policies import make_routing, weights
 from wattshed.simulate.reference import Found, StepByStep
 
 
@@ -49,9 +50,17 @@ def by_step() -> Callable[..., Found]:
         policy: str,
         share: Any = None,
         seed: int = 0,
+        *,
+        cost: Any = None,
+        controller: Any = None,
+        promises: Any = None,
+        outages: Any = (),
     ) -> Found:
-        weight, draws = draw_for(policy, share, deployments, len(requests), seed)
-        plain = StepByStep(deployments, requests, POLICIES[policy], weight, draws)
+        routing = make_routing(
+            policy, deployments, requests, share=share, seed=seed, cost=cost, promises=promises
+        )
+        weight = weights(deployments, share)
+        plain = StepByStep(deployments, requests, routing, weight, controller, promises, outages)
         plain.run()
         return plain.found
 

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wattshed.errors import ParameterError
-from wattshed.simulate.engine import POLICIES, simulate_requests
-from wattshed.simulate.layout import DECODE, IDLE, PREFILL, QUERY
-from wattshed.simulate.model import (
+from wattshed.engines.model import (
     BatchingDeployment,
     OneQueryDeployment,
-    Requests,
     affine_steps,
     interpolated_steps,
 )
+from wattshed.errors import ParameterError
+from wattshed.simulate.engine import simulate_requests
+from wattshed.simulate.layout import DECODE, IDLE, PREFILL, QUERY
+from wattshed.simulate.model import Requests
+
+SIMPLE = ("round-robin", "random", "share", "least-outstanding", "power-of-two")
 
 
 def requests_of(arrival: Any, m: Any, n: Any) -> Requests:
@@ -34,10 +36,13 @@ def test_energy_of_two_requests_is_what_pencil_and_paper_give() -> None:
     np.testing.assert_array_equal(found.start_s, [2, 3])
     np.testing.assert_array_equal(found.first_token_s, [3, 4])
     np.testing.assert_array_equal(found.finish_s, [5, 5])
-    np.testing.assert_allclose(found.shared_energy_j, [10 + 5 + 5, 5 + 5])
-    np.testing.assert_allclose(found.own_energy_j, [6 + (1 + 2) + (1 + 2.5), 4 + (1 + 1.5)])
-    np.testing.assert_allclose(found.time_s, [[2, 2, 1, 0]])
-    np.testing.assert_allclose(found.energy_j, [[6, 16 + 17, 16, 0]])
+    # 3 W of each step are static. The prompts pay what they add; the step beside which the
+    # second prompt runs would have cost 13 J without it.
+    np.testing.assert_allclose(found.static_energy_j, [3 + 1.5 + 1.5, 1.5 + 1.5])
+    np.testing.assert_allclose(found.prefill_energy_j, [10 - 3 + 6, 4])
+    np.testing.assert_allclose(found.decode_energy_j, [(8 + 2) + (4.5 + 2.5), 4.5 + 1.5])
+    np.testing.assert_allclose(found.time_s[:, :4], [[2, 2, 1, 0]])
+    np.testing.assert_allclose(found.energy_j[:, :4], [[6, 16 + 17, 16, 0]])
     np.testing.assert_array_equal(found.longest_gap_s, [1, 1])
     assert found.idle_energy_j == 6
     assert found.end_s == 5
@@ -70,7 +75,7 @@ def test_the_one_admitted_last_gives_way_and_is_computed_again() -> None:
     # The other ends at 6 s; then 3 + 3 tokens are a prompt, whose token is the last.
     np.testing.assert_array_equal(found.finish_s, [6, 7])
     assert found.longest_gap_s[1] == 4
-    np.testing.assert_allclose(found.own_energy_j, [3, 3 + 6])
+    np.testing.assert_allclose(found.prefill_energy_j, [5 + 3, 5 + 3 + 10 + 6])
 
 
 @pytest.fixture
@@ -83,7 +88,7 @@ def mixed(make_batching: Callable[..., Any], make_requests: Callable[..., Any]) 
     return [small, alone, large], requests
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", SIMPLE)
 def test_every_request_is_served_once_or_rejected_and_energy_adds_up(
     policy: str, mixed: Any
 ) -> None:
@@ -193,7 +198,7 @@ def test_first_tokens_alone_are_known_only_where_they_are_given() -> None:
         ({"replicas": 0}, "replicas: 0"),
         ({"idle_power_w": -1.0}, "idle_power_w: -1"),
         ({"chunk_tokens": 3}, "chunk_tokens: 3 for a batch of 4"),
-        ({"energy": affine_steps(5, 1.0)}, "time up to batch 4, energy up to 5"),
+        ({"energy": affine_steps(5, 1.0)}, "time and energy up to batch 4 and 5"),
         ({"time": affine_steps(4, 0.0)}, "a step of 0 s"),
     ],
 )

@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wattshed.engines.model import BatchingDeployment, OneQueryDeployment, affine_steps
 from wattshed.simulate.arrivals import draw_arrivals
 from wattshed.simulate.engine import simulate_requests
-from wattshed.simulate.model import (
-    BatchingDeployment,
-    OneQueryDeployment,
-    Requests,
-    affine_steps,
-)
+from wattshed.simulate.model import Requests
 
 REPLICATIONS = 20
 QUERIES = 40_000

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.simulate.compiled import inlined
-from wattshed.simulate.layout import ADMISSIONS, DECODE, IDLE, PREFILL, QUERY
-from wattshed.simulate.steps import decode_time, leave, total
+from wattshed.compiled import inlined
+from wattshed.simulate.clocking import set_batch_cap, set_clock
+from wattshed.simulate.layout import ADMISSIONS, DECODE, IDLE, LEAVING, OFF, PREFILL, QUERY
+from wattshed.simulate.steps import decode_time, leave, prompt_time, total
 
 
 @inlined
-def plan(world: Any, r: int, now: float) -> None:
+def plan(world: Any, control: Any, r: int, now: float) -> None:
     """Begin the next block."""
     replica = world.replicas[r]
     replica.begun_s = now
@@ -20,25 +21,58 @@ def plan(world: Any, r: int, now: float) -> None:
     if kind.row >= 0:
         _plan_query(world, r, now)
         return
+    set_batch_cap(world, control, r)
     _make_room(world, r, now)
-    if _plan_prompts(world, r, now):
+    if _plan_prompts(world, r):
+        replica.activity, replica.steps = PREFILL, 1
+        set_clock(world, control, r, now)
+        world.boundary[r] = now + prompt_time(world, r, replica.clock)
         return
     if replica.batch == 0:
-        replica.activity, world.boundary[r] = IDLE, np.inf
+        _be_idle(world, r)
         return
     room = (kind.kv - replica.held) // replica.batch + 1
     replica.steps = min(world.slots[replica.slot].key - replica.done, room)
-    replica.activity, replica.prompts = DECODE, 0
+    replica.activity = DECODE
+    set_clock(world, control, r, now)
     first, growth = decode_time(world, r)
     world.boundary[r] = now + total(first, growth, replica.steps)
 
 
 @inlined
-def _next_in_line(world: Any, r: int) -> int:
+def _be_idle(world: Any, r: int) -> None:
+    replica = world.replicas[r]
+    replica.activity = OFF if replica.up == LEAVING else IDLE
+    world.boundary[r] = np.inf
+
+
+@inlined
+def line_up(world: Any, r: int, q: int) -> None:
+    """Put a request at the end of the waiting line."""
+    replica = world.replicas[r]
+    if replica.head >= 0:
+        world.requests[replica.tail].behind = q
+    else:
+        replica.head = q
+    replica.tail = q
+    _count_in_line(world, r, q, 1)
+
+
+@inlined
+def _count_in_line(world: Any, r: int, q: int, by: int) -> None:
+    replica, request = world.replicas[r], world.requests[q]
+    replica.queued += by
+    replica.queued_tokens += by * (request.inputs + request.produced)
+
+
+@inlined
+def next_in_line(world: Any, r: int) -> int:
+    """Take the first request from the waiting line."""
     replica = world.replicas[r]
     q = replica.head
     replica.head = world.requests[q].behind
     world.requests[q].behind = -1
+    _count_in_line(world, r, q, -1)
     if np.isnan(world.requests[q].start_s):
         world.requests[q].start_s = replica.begun_s
     return int(q)
@@ -49,13 +83,11 @@ def _plan_query(world: Any, r: int, now: float) -> None:
     """Serve one query alone."""
     replica = world.replicas[r]
     if replica.head < 0:
-        replica.activity, world.boundary[r] = IDLE, np.inf
+        _be_idle(world, r)
         return
-    q = _next_in_line(world, r)
+    q = next_in_line(world, r)
     needs = world.alone[world.kinds[replica.kind].row, q]
     replica.activity, replica.partial = QUERY, q
-    replica.energy_j[QUERY] += needs.energy_j
-    world.requests[q].own_j = needs.energy_j
     world.requests[q].first_s = now + needs.first_s
     world.boundary[r] = now + needs.runtime_s
 
@@ -80,6 +112,7 @@ def _make_room(world: Any, r: int, now: float) -> None:
         if replica.head < 0:
             replica.tail = q
         replica.head = q
+        _count_in_line(world, r, q, 1)
 
 
 @inlined
@@ -93,50 +126,31 @@ def _admitted_last(world: Any, r: int) -> int:
 
 
 @inlined
-def _plan_prompts(world: Any, r: int, now: float) -> bool:
+def _plan_prompts(world: Any, r: int) -> bool:
     """Fill the next step with prompts; whether there are any."""
     replica = world.replicas[r]
-    k = replica.kind
-    kind = world.kinds[k]
+    kind = world.kinds[replica.kind]
     left = kind.chunk - replica.batch
-    tokens, pairs = 0, 0.0
     reserved = 0
-    replica.joins, replica.prompts = 0, 0
+    replica.joins, replica.prompts, replica.prompt_tokens = 0, 0, 0
+    replica.prompt_pairs = 0.0
     while left > 0 and (replica.partial >= 0 or _admit(world, r, reserved)):
         request, done = world.requests[replica.partial], replica.partial_done
         need = request.inputs + request.produced
         take = min(left, need - done)
-        seen = take * (done + 0.5 * take)
-        request.own_j += kind.j_prompt * take + kind.j_pair * seen
-        tokens, pairs, left = tokens + take, pairs + seen, left - take
         replica.prompts += 1
+        replica.prompt_tokens += take
+        replica.prompt_pairs += take * (done + 0.5 * take)
         replica.partial_done += take
+        replica.partial_take = take
+        left -= take
         if done + take == need:
-            world.slots[replica.slot + replica.joins].joining = replica.partial
+            slot = world.slots[replica.slot + replica.joins]
+            slot.joining, slot.take, slot.before = replica.partial, take, done
             replica.joins += 1
             replica.partial = -1
             reserved += need
-    if replica.prompts == 0:
-        return False
-    _share_fixed(world, r)
-    replica.activity, replica.steps = PREFILL, 1
-    joules, seconds = world.joules[k, replica.batch], world.seconds[k, replica.batch]
-    joules += kind.j_context * replica.held + kind.j_prompt * tokens + kind.j_pair * pairs
-    seconds += kind.s_context * replica.held + kind.s_prompt * tokens + kind.s_pair * pairs
-    replica.prefill_j = joules
-    world.boundary[r] = now + seconds
-    return True
-
-
-@inlined
-def _share_fixed(world: Any, r: int) -> None:
-    """Charge the prompts of a step with their shares of its fixed energy."""
-    replica = world.replicas[r]
-    share = world.joules[replica.kind, 0] / (replica.batch + replica.prompts)
-    for i in range(replica.joins):
-        world.requests[world.slots[replica.slot + i].joining].shared_j += share
-    if replica.partial >= 0:
-        world.requests[replica.partial].shared_j += share
+    return bool(replica.prompts > 0)
 
 
 @inlined
@@ -149,12 +163,12 @@ def _admit(world: Any, r: int, reserved: int) -> bool:
     replica = world.replicas[r]
     kind = world.kinds[replica.kind]
     others = replica.batch + replica.joins
-    if replica.head < 0 or others >= kind.max_batch:
+    if replica.head < 0 or others >= replica.cap:
         return False
     need = world.requests[replica.head].inputs + world.requests[replica.head].produced
     if others > 0 and replica.held + reserved + need + others + 1 > kind.kv:
         return False
-    replica.partial, replica.partial_done = _next_in_line(world, r), 0
+    replica.partial, replica.partial_done = next_in_line(world, r), 0
     world.cursor[ADMISSIONS] += 1
     world.requests[replica.partial].admitted = world.cursor[ADMISSIONS]
     return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
-from wattshed.simulate.model import Array, Requests
+from wattshed.simulate.model import Requests
 from wattshed.workload.table import Workload
 
 

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wattshed.errors import ParameterError
+from wattshed.control.controller import Controller
+from wattshed.engines.model import Array, Deployment
+from wattshed.simulate.control import Control, compile_control
 from wattshed.simulate.gaps import Gaps, gather
-from wattshed.simulate.layout import (
-    DRAW,
-    LEAST_OUTSTANDING,
-    POWER_OF_TWO,
-    ROUND_ROBIN,
-    RUN,
-    RUNS,
-    World,
-    lay_out,
-)
-from wattshed.simulate.model import Array, Deployment, Requests, check_fleet
+from wattshed.simulate.layout import CHOSEN, EVENTS, NEXT, RUN, RUNS, World, lay_out
+from wattshed.simulate.model import Outage, Requests, check_fleet, check_outages
+from wattshed.simulate.policies import Promises, make_routing, weights
 from wattshed.simulate.result import Simulation, conclude
+from wattshed.simulate.routing import Routing
 
-POLICIES = {
-    "round-robin": ROUND_ROBIN,
-    "random": DRAW,
-    "share": DRAW,
-    "least-outstanding": LEAST_OUTSTANDING,
-    "power-of-two": POWER_OF_TWO,
-}
-"""Names of the policies that are compiled into the simulator."""
-DRAWS = {DRAW: 1, POWER_OF_TWO: 2}
 ROOM = 1 << 20
 """Runs of times between tokens that are collected at once."""
+AT_ONCE = 1 << 20
+"""Events between two reports."""
+
+Decide = Callable[[World, int, float], int]
+"""Replica for request q at a time, or -1."""
+Report = Callable[[int, int], None]
+"""Told how many of how many requests were sent; may raise KeyboardInterrupt."""
 
 
-def simulate_requests(
+def simulate_requests(  # noqa: PLR0913 - each is one thing that may be chosen
     deployments: Sequence[Deployment],
     requests: Requests,
     *,
     policy: str = "least-outstanding",
     share: ArrayLike | None = None,
+    cost: ArrayLike | None = None,
+    promises: Promises | None = None,
+    decide: Decide | None = None,
+    controller: Controller | None = None,
+    outages: Sequence[Outage] = (),
+    retry: bool = True,
     seed: int = 0,
     gaps: bool = True,
+    report: Report | None = None,
 ) -> Simulation:
     """Serve requests with the replicas of some deployments.
 
@@ -55,14 +55,32 @@ def simulate_requests(
         Which replica gets a request, among those that can serve it: ``round-robin`` the next;
         ``random`` any, with equal chances; ``share`` any of a deployment drawn by `share`;
         ``least-outstanding`` the first of those with the fewest requests waiting or served;
-        ``power-of-two`` the better of two drawn at random.
+        ``power-of-two`` the better of two drawn at random; ``ranked`` the least loaded of the
+        deployment with the least `cost`; ``frugal`` the one to whose energy the request adds
+        least, of those that keep its promises and those of their residents; ``packed`` the
+        fullest of these; ``external`` the one that `decide` names.
     share : array-like (K,), optional
         Weight of each deployment for the policy ``share``: how often it is drawn.
+    cost : array-like (Q, K), optional
+        Of each request at each deployment, inf where it may not go: the order for ``ranked``; a
+        filter for the others.
+    promises : Promises, optional
+        Latency limits and forecasts, for ``frugal``, ``packed`` and controllers.
+    decide : callable, optional
+        Of the policy ``external``.
+    controller : Controller, optional
+        Sets clock and batch of each replica; without one, the highest clock and the whole batch.
+    outages : sequence of Outage
+    retry : bool
+        Requests whose replica fails before their first token are sent once more, with the time
+        of their arrival; without it, and after the first token, they are lost.
     seed : int
         For the policies that draw; echoed in the result.
     gaps : bool
         Keep all times between tokens. Without them less memory is needed; the longest time and
         the mean of each request are there in any case.
+    report : callable, optional
+        If it raises KeyboardInterrupt, the simulation ends there, with what it has so far.
 
     Returns
     -------
@@ -74,51 +92,74 @@ def simulate_requests(
     """
     fleet = list(deployments)
     check_fleet(fleet, requests)
-    weight, draws = draw_for(policy, share, fleet, len(requests), seed)
-    world = lay_out(fleet, requests, weight, draws)
+    check_outages(outages, fleet)
+    routing = make_routing(
+        policy, fleet, requests, share=share, cost=cost, promises=promises, retry=retry, seed=seed
+    )
+    control = compile_control(controller, fleet, requests, promises)
+    world = lay_out(fleet, requests, weights(fleet, share), outages)
     # About four blocks for each request, rarely more.
-    kept = run_world(world, POLICIES[policy], min(4 * len(requests) + 1, ROOM) if gaps else 0)
-    return conclude(fleet, requests, world, kept if gaps else None, policy, seed)
+    room = min(4 * len(requests) + 1, ROOM) if gaps else 0
+    kept, partial = run_world(world, routing, control, room, decide, report)
+    return conclude(fleet, requests, world, kept if gaps else None, policy, seed, partial)
 
 
-def draw_for(
-    policy: str, share: ArrayLike | None, deployments: Sequence[Deployment], queries: int, seed: int
-) -> tuple[Array, Array]:
-    """Weights of deployments (K,) and uniform numbers (Q, 2), as a policy needs them."""
-    if policy not in POLICIES:
-        raise ParameterError("policy", repr(policy), f"use one of {', '.join(POLICIES)}")
-    if (share is None) == (policy == "share"):
-        found = "none" if share is None else f"given for policy {policy!r}"
-        raise ParameterError("share", found, "give it for the policy 'share', and only there")
-    weight = np.array([d.replicas for d in deployments], float)
-    if share is not None:
-        given = np.asarray(share, float)
-        if given.shape != weight.shape or not (given >= 0).all() or not 0 < given.sum() < np.inf:
-            cure = f"give {len(weight)} numbers from 0 on, not all 0"
-            raise ParameterError("share", f"{given.tolist()}", cure)
-        weight = given
-    stream = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    wide = np.zeros((queries, 2))
-    width = DRAWS.get(POLICIES[policy], 0)
-    if not width:
-        return weight, wide[:0]
-    wide[:, :width] = stream.random((queries, width))
-    return weight, wide
+def run_world(
+    world: World,
+    routing: Routing,
+    control: Control,
+    room: int,
+    decide: Decide | None = None,
+    report: Report | None = None,
+) -> tuple[Gaps, bool]:
+    """Run a world to its end, and say whether it was stopped before.
 
-
-def run_world(world: World, policy: int, room: int) -> Gaps:
-    """Run a world to its end; times between tokens are collected `room` runs at a time.
-
-    With a `room` of 0 none are collected.
+    Times between tokens are collected `room` runs at a time; with a `room` of 0 none are.
     """
-    from wattshed.simulate.kernel import advance
+    from wattshed.simulate.kernel import ASKS, DONE, advance, settle
 
-    # In any case room for what one event can add.
-    size = room + int(world.kinds["max_batch"].max()) + 1 if room else 0
-    chunks = []
-    served = False
-    while not served:
+    # In any case room for what one event can add, or the last account of all replicas.
+    size = room + int(world.kinds["max_batch"].max()) + len(world.replicas) + 3 if room else 0
+    chunks, why, partial = [], -1, False
+    while why != DONE and not partial:
         runs = np.empty(size, RUN)
-        served = advance(world, runs, policy)
+        try:
+            why = advance(world, runs, routing, control, AT_ONCE)
+            if why == ASKS:
+                _ask(world, decide)
+            elif report:
+                report(int(world.cursor[NEXT]), len(world.requests))
+        except KeyboardInterrupt:
+            partial = True
         chunks.append(runs[: world.cursor[RUNS]].copy())
-    return gather(chunks)
+    runs = np.empty(size, RUN)
+    settle(world, runs, ends_at(world, partial))
+    chunks.append(runs[: world.cursor[RUNS]].copy())
+    return gather(chunks), partial
+
+
+def _ask(world: World, decide: Decide | None) -> None:
+    assert decide is not None
+    from wattshed.simulate.kernel import next_arrival, next_request
+
+    world.cursor[CHOSEN] = decide(world, next_request(world), next_arrival(world))
+    world.cursor[EVENTS] += 1
+
+
+def ends_at(world: World, partial: bool) -> float:
+    """When all is served, or has arrived; or when the simulation was stopped."""
+    if partial:
+        # No block that is under way ends before this.
+        boundary = world.boundary.min(initial=np.inf)
+        begun = world.replicas["begun_s"].max(initial=0.0)
+        return float(min(max(begun, last_arrival(world)), boundary))
+    arrived = world.requests["arrival_s"].max(initial=0.0)
+    ended: Array = np.nan_to_num(world.requests["finish_s"], nan=0.0)
+    begun = world.replicas["begun_s"].max(initial=0.0)
+    return float(max(arrived, ended.max(initial=0.0), begun))
+
+
+def last_arrival(world: World) -> float:
+    """Of the requests that were sent, s."""
+    sent = int(world.cursor[NEXT])
+    return float(world.requests["arrival_s"][sent - 1]) if sent else 0.0

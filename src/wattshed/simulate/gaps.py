@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
 from wattshed.simulate.layout import Records
-from wattshed.simulate.model import Array
 
 FEW = 1 << 16
 """So many values are sorted rather than halved again."""

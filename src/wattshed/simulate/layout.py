@@ -8,21 +8,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.simulate.model import (
-    Array,
-    BatchingDeployment,
-    Deployment,
-    OneQueryDeployment,
-    Requests,
-)
+from wattshed.engines.model import Array, BatchingDeployment, Deployment, OneQueryDeployment
+from wattshed.engines.tables import tabulate
+from wattshed.simulate.model import Outage, Requests
 
-IDLE, PREFILL, DECODE, QUERY = range(4)
-STATES = ("idle", "prefill", "decode", "query")
-"""What a replica does: nothing; a step with prompts in it; decoding alone; one query alone."""
-ROUND_ROBIN, DRAW, LEAST_OUTSTANDING, POWER_OF_TWO = range(4)
-"""Policies, see `wattshed.simulate.routing`."""
-NEXT, LAST, ADMISSIONS, RUNS = range(4)
-"""Entries of `World.cursor`: next request, last replica in turn, admissions, runs recorded."""
+IDLE, PREFILL, DECODE, QUERY, SLEEP, WAKE, OFF, BOOT = range(8)
+STATES = ("idle", "prefill", "decode", "query", "sleep", "wake", "off", "boot")
+"""What a replica does: nothing; a step with prompts in it; decoding alone; one query alone;
+sleeping; waking up; being off in an outage; coming back from one."""
+SERVING = (PREFILL, DECODE, QUERY)
+IN_TRANSIT = (WAKE, BOOT)
+NEXT, LAST, ADMISSIONS, RUNS, NEXT_OUTAGE, AGAIN, CHOSEN, EVENTS = range(8)
+"""Entries of `World.cursor`: next request, last replica in turn, admissions, runs recorded, next
+event of an outage, requests to be sent once more, replica chosen by a caller, events so far."""
+UNDECIDED = -2
+"""`World.cursor[CHOSEN]` while no caller has chosen."""
+WAITING, SERVED, REJECTED, LOST = range(4)
+FATES = ("unfinished", "served", "rejected", "lost")
+"""What became of a request."""
+FAILS, DRAINS, ENDS, RETURNS = range(4)
+"""Events of an outage."""
+UP, LEAVING, DOWN = range(3)
+BINS = 512
+"""Of the timelines."""
 
 Records = NDArray[np.void]
 
@@ -37,13 +45,17 @@ KIND = np.dtype(
         ("row", "i8"),  # of `World.alone` if it serves one query at a time, else -1
         ("tree", "i8"),  # its tournament in `World.load_tree`: begin and end
         ("tree_end", "i8"),
+        ("clock", "i8"),  # its clocks in `World.clocks`: first, and one after the last
+        ("clock_end", "i8"),
         ("weight", "f8"),  # for the policies that draw
-        ("s_context", "f8"),  # rates of time ...
-        ("s_prompt", "f8"),
-        ("s_pair", "f8"),
-        ("j_context", "f8"),  # ... and of energy, per context token, prompt token, prompt pair
-        ("j_prompt", "f8"),
-        ("j_pair", "f8"),
+        ("idle_w", "f8"),
+        ("static_w", "f8"),
+        ("sleep_after_s", "f8"),  # inf: never
+        ("sleep_w", "f8"),
+        ("wake_s", "f8"),
+        ("wake_j", "f8"),
+        ("boot_s", "f8"),
+        ("boot_j", "f8"),
     ]
 )
 REPLICA = np.dtype(
@@ -51,23 +63,34 @@ REPLICA = np.dtype(
         ("kind", "i8"),
         ("slot", "i8"),  # where its places for sequences begin
         ("activity", "i8"),  # one of STATES
+        ("up", "i8"),  # UP, LEAVING or DOWN
+        ("clock", "i8"),  # of World.clocks
+        ("cap", "i8"),  # most sequences that its controller lets in
         ("begun_s", "f8"),  # of the block under way
+        ("clocked_s", "f8"),  # when the clock was last raised
+        ("excess_s", "f8"),  # by how much prompts lengthened steps lately, on average
         ("steps", "i8"),
         ("prompts", "i8"),
-        ("prefill_j", "f8"),  # cost of the step with prompts that is under way
+        ("prompt_tokens", "i8"),
+        ("prompt_pairs", "f8"),
         ("done", "i8"),  # steps so far
         ("batch", "i8"),  # decoding sequences
         ("held", "i8"),  # their context tokens in the next step
-        ("own_j", "f8"),  # summed cost of one decoding sequence, without the fixed part
-        ("shared_j", "f8"),  # summed share of one sequence in the fixed part
+        ("own_j", "f8"),  # summed dynamic energy of one decoding sequence, without its context
+        ("shared_j", "f8"),  # summed static energy of one sequence
+        ("rate_j", "f8"),  # summed dynamic energy per context token ...
+        ("index_j", "f8"),  # ... and the same times the number of the step
         ("partial", "i8"),  # request whose prompt (or only query) is under way, else -1
         ("partial_done", "i8"),
+        ("partial_take", "i8"),  # in this step
         ("joins", "i8"),  # prompts that this step finishes
         ("head", "i8"),  # of the waiting line
         ("tail", "i8"),
+        ("queued", "i8"),  # requests in it
+        ("queued_tokens", "i8"),  # prompt tokens of these requests
         ("peaks", "i8"),  # entries in use, see wattshed.simulate.peaks
-        ("time_s", "f8", (4,)),  # by state; idle is left to the caller
-        ("energy_j", "f8", (4,)),
+        ("time_s", "f8", (len(STATES),)),
+        ("energy_j", "f8", (len(STATES),)),
     ]
 )
 REQUEST = np.dtype(
@@ -76,7 +99,8 @@ REQUEST = np.dtype(
         ("start_s", "f8"),
         ("first_s", "f8"),
         ("finish_s", "f8"),  # while it is served: when it lost its place
-        ("own_j", "f8"),
+        ("prefill_j", "f8"),
+        ("decode_j", "f8"),
         ("shared_j", "f8"),
         ("longest_s", "f8"),  # between two tokens
         ("admitted", "i8"),  # order of admission
@@ -84,64 +108,93 @@ REQUEST = np.dtype(
         ("outputs", "i4"),
         ("produced", "i4"),  # tokens before it last began to decode
         ("preemptions", "i4"),
+        ("retries", "i4"),
+        ("fate", "i4"),
         ("replica", "i4"),  # -1 if rejected
         ("behind", "i4"),  # who waits next
     ]
 )
-SLOT = np.dtype([("key", "i8"), ("request", "i4"), ("joining", "i4")])
-"""Heap of the sequences by the step after which they are finished; requests about to join."""
+SLOT = np.dtype(
+    [
+        ("key", "i8"),
+        ("request", "i4"),
+        ("joining", "i4"),
+        ("take", "i4"),
+        ("before", "i4"),
+    ]
+)
+"""Heap of the sequences by the step after which they are finished; apart from it requests about
+to join, with the prompt tokens that this step takes and those taken before."""
 PEAK = np.dtype([("since", "i8"), ("gap", "f8")])
 RUN = np.dtype(
     [("gap", "f8"), ("growth", "f8"), ("steps", "i4"), ("sequences", "i4"), ("replica", "i4")]
 )
 ALONE = np.dtype([("runtime_s", "f8"), ("energy_j", "f8"), ("first_s", "f8")])
+OUTAGE = np.dtype([("at_s", "f8"), ("replica", "i4"), ("what", "i4")])
 
 
 class World(NamedTuple):
-    """All there is: deployments (K), replicas (N), requests (Q)."""
+    """All there is: deployments (K), clocks (F), replicas (N), requests (Q), bins (B)."""
 
     kinds: Any  # KIND (K,)
-    seconds: Array  # (K, B + 1): time of a step by batch
-    joules: Array  # (K, B + 1)
+    clocks: Any  # CLOCK (F,)
+    pieces: Any  # PIECE
+    seconds: Array  # (F, b + 1): time of a step by batch
+    joules: Array  # (F, b + 1)
     replicas: Any  # REPLICA (N,)
     requests: Any  # REQUEST (Q,)
     alone: Any  # ALONE (rows, Q)
-    draws: Array  # (Q, 2), or (0, 2) for a policy that draws nothing
     slots: Any  # SLOT
     peaks: Any  # PEAK
     boundary: Array  # (N,) s: when the block under way ends, inf if there is none
     boundary_tree: NDArray[np.int32]
-    load: Array  # (N,): requests that were sent there and are not finished
+    load: Array  # (N,): requests that were sent there and are not finished; more if it is down
     load_tree: NDArray[np.int32]
+    outages: Any  # OUTAGE, in order
+    again: NDArray[np.int64]  # (Q,): requests to be sent once more
+    bins_j: Array  # (N, B)
+    stack_j: Array  # (states, B)
+    bin_s: Array  # (1,): width of the bins
     cursor: NDArray[np.int64]
 
 
 def lay_out(
-    deployments: Sequence[Deployment], requests: Requests, weight: Array, draws: Array
+    deployments: Sequence[Deployment],
+    requests: Requests,
+    weight: Array,
+    outages: Sequence[Outage] = (),
 ) -> World:
     """Nothing has happened yet."""
-    kinds, seconds, joules = _kinds(deployments)
+    tables, first_clock = tabulate(deployments)
+    kinds = _kinds(deployments)
+    kinds["clock"], kinds["clock_end"] = first_clock[:-1], first_clock[1:]
     kinds["weight"] = weight
     trees = [tournament(d.replicas) for d in deployments]
     kinds["tree_end"] = np.cumsum([len(tree) for tree in trees])
     kinds["tree"] = kinds["tree_end"] - [len(tree) for tree in trees]
     replicas = _replicas(kinds)
     n, slots = len(replicas), int(kinds["max_batch"][replicas["kind"]].sum())
+    span = requests.arrival_s.max(initial=0.0)
+    cursor = np.zeros(8, np.int64)
+    cursor[LAST], cursor[CHOSEN] = n - 1, UNDECIDED
     return World(
         kinds,
-        seconds,
-        joules,
+        *tables,
         replicas,
         _requests(requests),
         _alone(deployments, len(requests)),
-        draws,
         np.zeros(slots, SLOT),
         np.zeros(2 * slots + 2 * n, PEAK),
         np.full(n, np.inf),
         tournament(n),
         np.zeros(n),
         np.concatenate(trees),
-        np.array([0, n - 1, 0, 0]),
+        _outages(outages, replicas, kinds),
+        np.zeros(len(requests), np.int64),
+        np.zeros((n, BINS)),
+        np.zeros((len(STATES), BINS)),
+        np.array([max(span, 1.0) / BINS]),
+        cursor,
     )
 
 
@@ -155,21 +208,25 @@ def tournament(size: int) -> NDArray[np.int32]:
     return tree
 
 
-def _kinds(deployments: Sequence[Deployment]) -> tuple[Records, Array, Array]:
+def _kinds(deployments: Sequence[Deployment]) -> Records:
     kinds = np.zeros(len(deployments), KIND)
     kinds["end"] = np.cumsum([d.replicas for d in deployments])
     kinds["first"] = kinds["end"] - [d.replicas for d in deployments]
     kinds["row"] = np.cumsum([isinstance(d, OneQueryDeployment) for d in deployments]) - 1
-    widest = max((d.max_batch for d in deployments if isinstance(d, BatchingDeployment)), default=0)
-    tables = np.zeros((2, len(deployments), widest + 1))
+    kinds["idle_w"] = kinds["static_w"] = [d.idle_power_w for d in deployments]
+    kinds["sleep_after_s"] = np.inf
+    kinds["boot_s"] = [d.boot.ready_s for d in deployments]
+    kinds["boot_j"] = [d.boot.ready_energy_j for d in deployments]
     for k, d in enumerate(deployments):
         if isinstance(d, BatchingDeployment):
             limits = (d.max_batch, d.chunk_tokens, d.kv_tokens, d.max_context_tokens, -1)
             kinds[["max_batch", "chunk", "kv", "context", "row"]][k] = limits
-            kinds[["s_context", "s_prompt", "s_pair"]][k] = d.time.rates
-            kinds[["j_context", "j_prompt", "j_pair"]][k] = d.energy.rates
-            tables[:, k, : d.max_batch + 1] = d.time.by_batch, d.energy.by_batch
-    return kinds, tables[0], tables[1]
+            kinds["static_w"][k] = d.static_power_w
+            if d.sleep is not None:
+                s = d.sleep
+                figures = (s.after_s, s.power_w, s.ready_s, s.ready_energy_j)
+                kinds[["sleep_after_s", "sleep_w", "wake_s", "wake_j"]][k] = figures
+    return kinds
 
 
 def _replicas(kinds: Records) -> Records:
@@ -178,6 +235,9 @@ def _replicas(kinds: Records) -> Records:
     replicas["kind"] = np.repeat(np.arange(len(kinds)), counts)
     batch = kinds["max_batch"][replicas["kind"]]
     replicas["slot"] = np.cumsum(batch) - batch
+    replicas["cap"] = batch
+    replicas["clock"] = kinds["clock_end"][replicas["kind"]] - 1
+    replicas["clocked_s"] = -np.inf
     for name in ("partial", "head", "tail"):
         replicas[name] = -1
     return replicas
@@ -201,3 +261,16 @@ def _alone(deployments: Sequence[Deployment], queries: int) -> Records:
         row["runtime_s"], row["energy_j"] = d.runtime_s, d.energy_j
         row["first_s"] = np.nan if d.first_token_s is None else d.first_token_s
     return rows
+
+
+def _outages(outages: Sequence[Outage], replicas: Records, kinds: Records) -> Records:
+    """Beginnings, ends and returns in order of time; at equal times ends come first."""
+    rows = []
+    for outage in outages:
+        rows.append((outage.start_s, outage.replica, DRAINS if outage.drains else FAILS))
+        if np.isfinite(outage.end_s):
+            boot_s = kinds["boot_s"][replicas["kind"][outage.replica]]
+            rows.append((outage.end_s, outage.replica, ENDS))
+            rows.append((outage.end_s + boot_s, outage.replica, RETURNS))
+    rows.sort(key=lambda row: (row[0], row[2] < ENDS, row[1], row[2]))
+    return np.array(rows, OUTAGE)

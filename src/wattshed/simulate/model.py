@@ -1,4 +1,4 @@
-"""What is simulated: deployments that serve one query or a batch at a time, and requests."""
+"""What is simulated beside the deployments: requests, and outages of replicas."""
 
 from __future__ import annotations
 
@@ -6,208 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from wattshed.engines.model import LONGEST, Array, Deployment, OneQueryDeployment
 from wattshed.errors import ParameterError
-
-Array = NDArray[np.float64]
-UNLIMITED = 2**62
-"""Tokens: no limit."""
-LONGEST = 2**30
-"""Tokens: more than any model reads or writes."""
-
-
-@dataclass(frozen=True)
-class StepModel:
-    """Time or energy of one engine step, affine in tokens, any function of the batch.
-
-    A step that decodes b sequences over κ context tokens, and processes c_i prompt tokens
-    of prompt i of which p_i tokens were processed before, costs
-
-        by_batch[b] + per_context_token κ + Σ_i (per_prompt_token c_i
-                                                 + per_prompt_pair c_i (p_i + c_i / 2)).
-
-    Attributes
-    ----------
-    by_batch : array (B + 1,)
-        Seconds or joules at b = 0 ... B decoding sequences; b = 0 is what every step costs.
-    per_context_token : float
-        Context tokens are those that the decoding sequences hold, the one being fed included.
-    per_prompt_token : float
-    per_prompt_pair : float
-        Per pair of a prompt token and one that it attends to.
-    """
-
-    by_batch: Array
-    per_context_token: float = 0.0
-    per_prompt_token: float = 0.0
-    per_prompt_pair: float = 0.0
-
-    def __post_init__(self) -> None:
-        table = np.ascontiguousarray(self.by_batch, float)
-        object.__setattr__(self, "by_batch", table)
-        if table.ndim != 1 or len(table) < 2:
-            raise ParameterError(
-                "by_batch",
-                f"shape {table.shape}",
-                "give one figure for each batch from 0 to B >= 1",
-            )
-        _check_not_negative("by_batch", table)
-        _check_not_negative("per_context_token", np.array(self.per_context_token))
-        _check_not_negative("per_prompt_token", np.array(self.per_prompt_token))
-        _check_not_negative("per_prompt_pair", np.array(self.per_prompt_pair))
-
-    @property
-    def max_batch(self) -> int:
-        """Largest number of sequences of which the model knows."""
-        return len(self.by_batch) - 1
-
-    @property
-    def rates(self) -> tuple[float, float, float]:
-        """Per context token, per prompt token, per prompt pair."""
-        return self.per_context_token, self.per_prompt_token, self.per_prompt_pair
-
-
-def affine_steps(
-    max_batch: int,
-    fixed: float,
-    per_sequence: float = 0.0,
-    per_context_token: float = 0.0,
-    per_prompt_token: float = 0.0,
-    per_prompt_pair: float = 0.0,
-) -> StepModel:
-    """Step model with a constant and a slope in the batch; in s or J."""
-    by_batch = fixed + per_sequence * np.arange(max_batch + 1.0)
-    return StepModel(by_batch, per_context_token, per_prompt_token, per_prompt_pair)
-
-
-def interpolated_steps(
-    batch: ArrayLike,
-    value: ArrayLike,
-    per_context_token: float = 0.0,
-    per_prompt_token: float = 0.0,
-    per_prompt_pair: float = 0.0,
-) -> StepModel:
-    """Step model that is linear between knots of the batch.
-
-    Parameters
-    ----------
-    batch : array-like (K,)
-        Increasing, from 0 to the largest batch: nothing is extrapolated.
-    value : array-like (K,)
-        Seconds or joules there, without the terms in tokens.
-    """
-    knots, values = np.asarray(batch, float), np.asarray(value, float)
-    rising = knots.ndim == 1 and len(knots) > 1 and (np.diff(knots) > 0).all()
-    if not rising or knots[0] != 0 or values.shape != knots.shape:
-        raise ParameterError(
-            "batch", f"{knots.tolist()}", "give increasing knots from 0, one value each"
-        )
-    by_batch = np.interp(np.arange(int(knots[-1]) + 1), knots, values)
-    return StepModel(by_batch, per_context_token, per_prompt_token, per_prompt_pair)
-
-
-@dataclass(frozen=True)
-class BatchingDeployment:
-    """Equal replicas with continuous batching and chunked prefill.
-
-    Each step decodes one token of every sequence that has its prompt behind it, and fills the
-    rest of `chunk_tokens` with prompt tokens of further requests, first come, first served.
-
-    Attributes
-    ----------
-    name : str
-    replicas : int
-    time, energy : StepModel
-        Of one step, s and J; energy is gross, with what the idle machine would have drawn.
-        Both end at the same batch: the most sequences that a replica has at once.
-    chunk_tokens : int
-        Most tokens in a step, one for each decoding sequence included; at least the batch.
-    kv_tokens : int
-        Tokens that the KV cache of a replica holds.
-    max_context_tokens : int
-        Requests whose input and output together are longer are not sent here.
-    idle_power_w : float
-        While a replica has nothing to do.
-    """
-
-    name: str
-    replicas: int
-    time: StepModel
-    energy: StepModel
-    chunk_tokens: int = 2048
-    kv_tokens: int = UNLIMITED
-    max_context_tokens: int = UNLIMITED
-    idle_power_w: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_deployment(self.name, self.replicas, self.idle_power_w)
-        if self.time.max_batch != self.energy.max_batch:
-            found = f"time up to batch {self.time.max_batch}, energy up to {self.energy.max_batch}"
-            raise ParameterError(self.name, found, "give both for the same batches")
-        if not (self.time.by_batch > 0).all():
-            raise ParameterError(f"{self.name}.time", "a step of 0 s", "give times above 0")
-        if self.chunk_tokens < self.max_batch:
-            raise ParameterError(
-                f"{self.name}.chunk_tokens",
-                f"{self.chunk_tokens} for a batch of {self.max_batch}",
-                "give at least the batch, so that every sequence gets its token",
-            )
-
-    @property
-    def max_batch(self) -> int:
-        """Most sequences that a replica has at once."""
-        return self.time.max_batch
-
-
-@dataclass(frozen=True)
-class OneQueryDeployment:
-    """Equal replicas that serve one query at a time, such as those without a KV cache.
-
-    Attributes
-    ----------
-    name : str
-    replicas : int
-    runtime_s, energy_j : arrays (Q,)
-        r(m, n) and e(m, n) of each request; a request whose runtime is not finite is not sent here.
-    first_token_s : array (Q,), optional
-        r(m, 1): when the first token is there, counted from the start. Further tokens are taken
-        to follow at equal distances. Without it nothing is said about either.
-    idle_power_w : float
-    """
-
-    name: str
-    replicas: int
-    runtime_s: Array
-    energy_j: Array
-    first_token_s: Array | None = None
-    idle_power_w: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_deployment(self.name, self.replicas, self.idle_power_w)
-        for field in ("runtime_s", "energy_j", "first_token_s"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, np.ascontiguousarray(getattr(self, field), float))
-        served = np.isfinite(self.runtime_s)
-        if self.energy_j.shape != self.runtime_s.shape:
-            raise ParameterError(
-                f"{self.name}.energy_j", f"shape {self.energy_j.shape}", "match runtime_s"
-            )
-        _check_not_negative(f"{self.name}.runtime_s", self.runtime_s[served])
-        _check_not_negative(f"{self.name}.energy_j", self.energy_j[served])
-        if self.first_token_s is not None:
-            self._check_first_token(self.first_token_s, served)
-
-    def _check_first_token(self, first_s: Array, served: NDArray[np.bool_]) -> None:
-        where = f"{self.name}.first_token_s"
-        if first_s.shape != self.runtime_s.shape:
-            raise ParameterError(where, f"shape {first_s.shape}", "match runtime_s")
-        _check_not_negative(where, first_s[served])
-        if (first_s > self.runtime_s)[served].any():
-            raise ParameterError(where, "later than the end", "give at most runtime_s")
-
-
-Deployment = BatchingDeployment | OneQueryDeployment
 
 
 @dataclass(frozen=True)
@@ -261,16 +63,49 @@ def check_fleet(deployments: Sequence[Deployment], requests: Requests) -> None:
             )
 
 
-def _check_deployment(name: str, replicas: int, idle_power_w: float) -> None:
-    if replicas < 1:
-        raise ParameterError(f"{name}.replicas", f"{replicas}", "give at least 1")
-    _check_not_negative(f"{name}.idle_power_w", np.array(idle_power_w))
+@dataclass(frozen=True)
+class Outage:
+    """A time at which a replica takes no request.
+
+    Attributes
+    ----------
+    replica : int
+        Numbered through the fleet.
+    start_s, end_s : float
+        It is off until `end_s`, and boots then.
+    drains : bool
+        True: it first finishes what it has. False: it fails, and what it has is lost or tried
+        again elsewhere.
+    """
+
+    replica: int
+    start_s: float
+    end_s: float = np.inf
+    drains: bool = False
 
 
-def _check_not_negative(where: str, values: Array) -> None:
-    wrong = ~((values >= 0) & (values < np.inf))
-    if wrong.any():
-        raise ParameterError(where, f"{values[wrong].flat[0]:g}", "give finite figures from 0 on")
+def check_outages(outages: Sequence[Outage], deployments: Sequence[Deployment]) -> None:
+    """Refuse outages of replicas that do not exist, or that overlap at one replica.
+
+    Raises
+    ------
+    ParameterError
+    """
+    boots = [d.boot.ready_s for d in deployments for _ in range(d.replicas)]
+    back = np.zeros(len(boots))
+    for i, outage in sorted(enumerate(outages), key=lambda o: o[1].start_s):
+        where = f"outages[{i}]"
+        if not 0 <= outage.replica < len(boots):
+            raise ParameterError(
+                f"{where}.replica", f"{outage.replica}", f"give one from 0 to {len(boots) - 1}"
+            )
+        if not 0 <= outage.start_s < outage.end_s:
+            found = f"from {outage.start_s:g} to {outage.end_s:g} s"
+            raise ParameterError(where, found, "let it begin at 0 or later, and end after that")
+        if outage.start_s < back[outage.replica]:
+            cure = f"let it begin after the last one and its boot, {back[outage.replica]:g} s"
+            raise ParameterError(f"{where}.start_s", f"{outage.start_s:g}", cure)
+        back[outage.replica] = outage.end_s + boots[outage.replica]
 
 
 def _check_rows(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.simulate.compiled import inlined
+from wattshed.compiled import called, inlined
 
 
 @inlined
@@ -65,7 +65,7 @@ def _entry(world: Any, r: int, step: int) -> int:
     return low
 
 
-@inlined
+@called
 def _drop_unused(world: Any, r: int) -> None:
     replica, bottom = world.replicas[r], _bottom(world, r)
     for i in range(replica.slot, replica.slot + replica.batch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattshed.simulate.compiled import inlined
+from wattshed.compiled import inlined
 
 
 @inlined

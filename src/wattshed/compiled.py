@@ -19,11 +19,20 @@ if hasattr(CPUTargetOptions, "_nrt"):
     OPTIONS["_nrt"] = False
 
 
+UNCALLED = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of functions that only compiled ones call."""
+
+
 def compiled(function: Function) -> Function:
     """Compile the event loop, and keep it for the next process."""
     return cast(Function, njit(cache=True, **OPTIONS)(function))
 
 
+def called(function: Function) -> Function:
+    """Compile a rare part of it on its own, so that the rest is compiled sooner."""
+    return cast(Function, njit(**UNCALLED)(function))
+
+
 def inlined(function: Function) -> Function:
     """Compile a part of the event loop into it."""
-    return cast(Function, njit(forceinline=True, **OPTIONS)(function))
+    return cast(Function, njit(forceinline=True, **UNCALLED)(function))

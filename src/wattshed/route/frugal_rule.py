@@ -1,0 +1,207 @@
+"""Least marginal energy among the endpoints that keep their promises: the rule, compiled.
+
+The gateway applies it to what it knows of its endpoints, the simulator to its replicas; both take
+the bid of each endpoint and keep the one that `better` prefers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from wattshed.compiled import inlined
+from wattshed.engines.rules import decode_above, decode_step, prompt_above, prompt_steps
+
+
+class Bid(NamedTuple):
+    """What an endpoint makes of a request.
+
+    Attributes
+    ----------
+    lateness : float
+        Largest of predicted TTFT and TBT over their limits: at most 1 if it keeps its promises.
+    joules : float
+        What the request adds to the energy of the fleet, with the prices of budgets.
+    load : float
+        Requests that are there.
+    """
+
+    lateness: float
+    joules: float
+    load: float
+
+
+class Seen(NamedTuple):
+    """An endpoint as the rule sees it.
+
+    Attributes
+    ----------
+    f : int
+        Clock, as its place in the tables.
+    max_batch, chunk, kv : int
+    idle_w : float
+    batch, held : int
+        Decoding sequences and their context tokens.
+    waiting, backlog : int
+        Requests whose prompts are not processed yet, and the tokens of these prompts.
+    extra_s, extra_j : float
+        Before it can begin, and what it takes to have it begin: waking up.
+    """
+
+    f: int
+    max_batch: int
+    chunk: int
+    kv: int
+    idle_w: float
+    batch: int
+    held: int
+    waiting: int
+    backlog: int
+    extra_s: float
+    extra_j: float
+
+
+class Wanted(NamedTuple):
+    """A request as the rule sees it.
+
+    Attributes
+    ----------
+    m : int
+    n, n_late : float
+        Expected output tokens, and the quantile that promises are kept for.
+    ttft_s, tbt_s : float
+        Limits, headroom taken off; inf for none.
+    usual_m, usual_n : float
+        Of the requests lately: what will come between.
+    """
+
+    m: int
+    n: float
+    n_late: float
+    ttft_s: float
+    tbt_s: float
+    usual_m: float
+    usual_n: float
+
+
+@inlined
+def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
+    """Larger of predicted TTFT and TBT over their limits.
+
+    TTFT: the steps until the prompts before it and its own are processed, half a step for the one
+    under way, and the wait for a place if batch or KV cache are full. TBT: a step of all who are
+    there and the request, lengthened by the usual prompts, one of which comes for each answer
+    that ends. Both for the newcomer and for the residents, whose steps are the same.
+    """
+    f, there = seen.f, seen.batch + seen.waiting
+    batch = min(there + 1, seen.max_batch)
+    held = seen.held + seen.backlog
+    room = max(seen.chunk - seen.batch, 1)
+    ttft = seen.extra_s
+    ttft += prompt_steps(tables, f, seen.batch, seen.held, room, seen.backlog + wanted.m)
+    step_s = decode_step(tables, f, max(seen.batch, 1), seen.held)
+    if seen.batch > 0:
+        ttft += 0.5 * step_s
+    if there >= seen.max_batch:
+        ttft += (there + 1 - seen.max_batch) * wanted.usual_n / batch * step_s
+    over = held + wanted.m + wanted.n_late - seen.kv
+    if over > 0 and held > 0:
+        ttft += over / held * wanted.usual_n * step_s
+    tbt = decode_step(tables, f, batch, held + wanted.m + wanted.n_late)
+    usual = max(int(wanted.usual_m), 1)
+    beside = prompt_steps(tables, f, batch, 0.0, room, usual)
+    beside -= decode_step(tables, f, batch, 0.0) * ((usual + room - 1) // room)
+    tbt += max(beside, 0.0) * batch / max(wanted.usual_n, 1.0)
+    return max(ttft / wanted.ttft_s, tbt / wanted.tbt_s)
+
+
+@inlined
+def joules_of(tables: Any, seen: Any, wanted: Any) -> float:
+    """What a request adds to the energy of an endpoint that is on in any case.
+
+    Its prompt; and for each token that is expected after the first, what a step draws more with
+    the request among those who are there. Waking up, if it must be.
+    """
+    there = seen.batch + seen.waiting
+    held, room = seen.held + seen.backlog, max(seen.chunk - seen.batch, 1)
+    batch = min(there + 1, seen.max_batch)
+    after = held + wanted.m + 0.5 * wanted.n
+    more = decode_above(tables, seen.f, batch, after, seen.idle_w)
+    if there > 0:
+        more -= decode_above(tables, seen.f, min(there, seen.max_batch), held, seen.idle_w)
+    prompt = prompt_above(tables, seen.f, seen.batch, room, wanted.m, seen.idle_w)
+    return float(seen.extra_j + prompt + max(wanted.n - 1.0, 0.0) * more)
+
+
+class Budgets(NamedTuple):
+    """Budgets (G) as virtual queues: what was used above the allowance, and not yet paid back.
+
+    A request at deployment k uses ``unit[g, k, h] joules + fixed[g, k] - allowance[g]`` of budget
+    g in period h, and pays `price` times the queue for each unit (drift plus penalty, Neely
+    2010): the longer the queue, the more its budget counts beside energy.
+
+    Attributes
+    ----------
+    unit : array (G, K, H)
+        Use per joule: 1 for an energy budget, the carbon intensity for a carbon budget.
+    fixed : array (G, K)
+        Use per request: the shortfall below the accuracy that is to be kept on average.
+    allowance : array (G,)
+        Per request.
+    price : array (G,)
+        Joules per square unit.
+    tenant : int array (G,)
+        Whose requests it is about; -1 for all.
+    queue : array (G,)
+        Written.
+    period_s : float
+    """
+
+    unit: Any
+    fixed: Any
+    allowance: Any
+    price: Any
+    tenant: Any
+    queue: Any
+    period_s: float
+
+
+@inlined
+def _use(budgets: Any, g: int, k: int, joules: float, now: float) -> float:
+    h = min(int(now / budgets.period_s), budgets.unit.shape[2] - 1)
+    return float(budgets.unit[g, k, h] * joules + budgets.fixed[g, k] - budgets.allowance[g])
+
+
+@inlined
+def price_of(budgets: Any, k: int, tenant: int, joules: float, now: float) -> float:
+    """What a request pays for the budgets that it uses, J."""
+    total = 0.0
+    for g in range(len(budgets.queue)):
+        if budgets.tenant[g] < 0 or budgets.tenant[g] == tenant:
+            total += budgets.price[g] * budgets.queue[g] * _use(budgets, g, k, joules, now)
+    return total
+
+
+@inlined
+def spend(budgets: Any, k: int, tenant: int, joules: float, now: float) -> None:
+    """Write down what a request uses."""
+    for g in range(len(budgets.queue)):
+        if budgets.tenant[g] < 0 or budgets.tenant[g] == tenant:
+            owed = budgets.queue[g] + _use(budgets, g, k, joules, now)
+            budgets.queue[g] = max(owed, 0.0)
+
+
+@inlined
+def better(one: Any, other: Any, packs: bool) -> bool:
+    """Whether one bid is better than another; the first of equal ones is kept.
+
+    Those that keep their promises before those that do not; among the former the fewest joules,
+    or the most requests if it `packs`; among the latter the least late.
+    """
+    keeps, other_keeps = one.lateness <= 1.0, other.lateness <= 1.0
+    if keeps != other_keeps:
+        return bool(keeps)
+    if not keeps:
+        return bool(one.lateness < other.lateness)
+    if packs:
+        return bool(one.load > other.load)
+    return bool(one.joules < other.joules or (one.joules == other.joules and one.load < other.load))
