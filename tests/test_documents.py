@@ -15,10 +15,9 @@ from wattshed.fit.forms import FORMS
 from wattshed.fit.rules import FLAGS
 from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
-from wattshed.impact import Impact
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import IterationProfile
+from wattshed.records import Impact, IterationProfile
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS

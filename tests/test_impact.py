@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from wattshed import impact_of
 from wattshed.errors import ParameterError
-from wattshed.signals import Signal, read_signal
-from wattshed.sites import Site
+from wattshed.records import Signal, Site
+from wattshed.signals import read_signal
 from wattshed.units import JOULES_PER_KWH
 
 SITE = Site(
@@ -130,7 +130,7 @@ def test_a_constant_signal_is_the_number(tmp_path: Path) -> None:
 
 def test_a_whole_year_of_constant_power_has_the_mean_intensity() -> None:
     found = impact_of([8760 * KWH], [0, 8760 * HOUR], at(AZPS))
-    assert found.carbon_g == pytest.approx(8760 * AZPS.series.value.mean(), rel=1e-9)
+    assert found.carbon_g == pytest.approx(8760 * np.mean(AZPS.g_per_kwh), rel=1e-9)
 
 
 def test_a_signal_that_ends_too_early_is_an_error_with_both_ends(signal: Signal) -> None:
@@ -153,7 +153,7 @@ def test_missing_hours_matter_only_where_there_is_energy(signal: Signal) -> None
 
 def test_bridged_hours_are_told() -> None:
     miso = read_signal("eia-2022-carbon#MISO")
-    first = float(miso.series.edges_s[np.argmax(miso.bridged)])
+    first = miso.edges_s[miso.bridged[0]]
     (mean, _) = impact_of([KWH], [0, 2 * HOUR], at(miso, first)).factors
     assert "1 of its windows bridged" in mean.source
     assert "average intensity" in mean.source

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattshed.errors import TableError
-from wattshed.series import Series, overlap, series_of
+from wattshed.series import Series, overlap, series_of, when
 from wattshed.tables import RawTable
 
 
@@ -50,7 +50,7 @@ def test_dates_are_compared_in_utc(stamps: list[object]) -> None:
     series = read({"datetime": stamps, "value": [1.0, 2.0]})
     assert series.origin == datetime(2022, 7, 1, tzinfo=UTC)
     np.testing.assert_array_equal(series.edges_s, [0, 3600, 7200])
-    assert series.when(3600) == "2022-07-01T01:00:00Z"
+    assert when(3600, series.origin) == "2022-07-01T01:00:00Z"
 
 
 def test_a_date_without_an_offset_is_utc_only_where_the_column_says_so() -> None:
@@ -63,7 +63,7 @@ def test_a_date_without_an_offset_is_utc_only_where_the_column_says_so() -> None
 def test_seconds_need_not_begin_at_0() -> None:
     series = read({"start_s": [-30.0, 0.0], "value": [1.0, 2.0]})
     np.testing.assert_array_equal(series.edges_s, [-30, 0, 30])
-    assert series.when(-30) == "-30 s"
+    assert when(-30, series.origin) == "-30 s"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from wattshed import impact_of, load_fleet
 from wattshed.errors import FleetError, ParameterError
 from wattshed.fleet import Fleet
-from wattshed.sites import Site
+from wattshed.records import Site
 
 DEPLOYMENT = '[[deployments]]\nname = "m1"\nprofile = "wilkins-2024/m1-pro/llama-2-7b"\n'
 SIGNAL = 'carbon_signal = "eia-2022-carbon#PJM"\n'
@@ -58,7 +58,7 @@ def test_a_signal_begins_at_an_offset_or_a_date(load: Callable[[str], Fleet], be
     assert site.signal_offset_s == 7200
     assert site.carbon_signal is not None
     carbon = impact_of([3.6e6], [0, HOUR], site).carbon_g
-    assert carbon == pytest.approx(site.carbon_signal.series.value[2])
+    assert carbon == pytest.approx(site.carbon_signal.g_per_kwh[2])
 
 
 def test_files_are_relative_to_the_fleet(load: Callable[[str], Fleet], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import msgspec
 from wattshed.data.catalog import dataset_names, dataset_path
 from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
 from wattshed.profiles import load_profile
-from wattshed.records import Profile
-from wattshed.sites import Site, check_site, read_sites
+from wattshed.records import Profile, Site
+from wattshed.sites import check_site, read_sites
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]

@@ -2,70 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wattshed.errors import ParameterError
-from wattshed.records import Boundary, Kind
-from wattshed.series import Array, overlap
-from wattshed.signals import Signal
-from wattshed.sites import Site
+from wattshed.records import Boundary, Factor, Impact, Signal, Site
+from wattshed.series import Array, overlap, when
 from wattshed.units import JOULES_PER_KWH
-
-
-class Factor(msgspec.Struct, frozen=True):
-    """What an energy was multiplied by.
-
-    Attributes
-    ----------
-    name : str
-        As the key of the site.
-    value : float
-        Of a carbon signal its mean over the energy; nan if there was no energy.
-    kind : Kind
-        "modelled" for a number that was written by hand.
-    source : str
-    """
-
-    name: str
-    value: float
-    kind: Kind
-    source: str
-
-
-class Impact(msgspec.Struct, frozen=True):
-    """What an energy causes; None where the site does not say.
-
-    Attributes
-    ----------
-    energy_it_j : float
-        Of the IT equipment, as given.
-    energy_facility_j : float
-        Of the building: energy_it_j x PUE.
-    boundary : {"accelerator", "host", "wall"}
-        Of `energy_it_j`.
-    carbon_g : float or None
-        Of the facility's energy, g CO2e by average intensity.
-    water_site_l, water_source_l, water_l : float or None
-        On site, E_IT x WUE; where the electricity is made, E_IT x PUE x EWIF; both together.
-    cost : float or None
-        Of the facility's energy, in `currency`.
-    currency : str or None
-    factors : tuple of Factor
-        Behind each figure; the figures are derived.
-    """
-
-    energy_it_j: float
-    energy_facility_j: float
-    boundary: Boundary
-    carbon_g: float | None
-    water_site_l: float | None
-    water_source_l: float | None
-    water_l: float | None
-    cost: float | None
-    currency: str | None
-    factors: tuple[Factor, ...]
 
 
 def impact_of(
@@ -132,39 +75,40 @@ def _carbon_factor(energy_j: Array, edges_s: Array, site: Site) -> Factor | None
 
 def _signal_factor(energy_j: Array, edges_s: Array, site: Site, signal: Signal) -> Factor:
     """Mean intensity over the energy, exact for values that hold for a window."""
-    windows = signal.series.edges_s
+    windows = np.array(signal.edges_s)
     offset = site.signal_offset_s
     shifted = edges_s + (float(windows[0]) if offset is None else offset)
     where = f"sites.{site.name}.carbon_signal"
     _check_covered(where, shifted, signal)
     inside, window, part = overlap(shifted, windows)
-    piece_j, intensity = energy_j[inside] * part, signal.series.value[window]
+    piece_j, intensity = energy_j[inside] * part, np.array(signal.g_per_kwh, float)[window]
     drawn = piece_j > 0
     _check_known(where, windows[window[drawn]], intensity[drawn], signal)
     total_j = float(piece_j.sum())
     mean = float(piece_j[drawn] @ intensity[drawn]) / total_j if total_j else np.nan
-    bridged = int(signal.bridged[np.unique(window[drawn])].sum())
+    bridged = len(np.intersect1d(window[drawn], signal.bridged))
     note = f", {bridged} of its windows bridged" if bridged else ""
-    began = signal.series.when(float(shifted[0]))
+    began = when(float(shifted[0]), signal.origin)
     source = f"{signal.name} from {began}, average intensity{note}: {signal.provenance.source}"
     return Factor("carbon_signal", mean, signal.provenance.kind, source)
 
 
 def _check_covered(where: str, edges_s: Array, signal: Signal) -> None:
-    windows, when = signal.series.edges_s, signal.series.when
     first, last = float(edges_s[0]), float(edges_s[-1])
-    if first < windows[0]:
-        found = f"begins at {when(float(windows[0]))}, the energy at {when(first)}"
+    if first < signal.edges_s[0]:
+        signal_first = when(signal.edges_s[0], signal.origin)
+        found = f"begins at {signal_first}, the energy at {when(first, signal.origin)}"
         raise ParameterError(where, found, "begin later: signal_start or signal_offset_s")
-    if last > windows[-1]:
-        found = f"ends at {when(float(windows[-1]))}, the energy at {when(last)}"
+    if last > signal.edges_s[-1]:
+        signal_last = when(signal.edges_s[-1], signal.origin)
+        found = f"ends at {signal_last}, the energy at {when(last, signal.origin)}"
         raise ParameterError(where, found, "begin earlier, or give a longer signal")
 
 
 def _check_known(where: str, begins_s: Array, intensity: Array, signal: Signal) -> None:
     missing = np.isnan(intensity)
     if missing.any():
-        begins = signal.series.when(float(begins_s[np.argmax(missing)]))
+        begins = when(float(begins_s[np.argmax(missing)]), signal.origin)
         raise ParameterError(
             where, f"{signal.name} has no value at {begins}", "begin elsewhere, or fill it in"
         )

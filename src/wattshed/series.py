@@ -49,12 +49,6 @@ class Series:
     value: Array
     origin: datetime | None = None
 
-    def when(self, time_s: float) -> str:
-        """A time for people: a date where there are any, else seconds."""
-        if self.origin is None:
-            return f"{time_s:.10g} s"
-        return (self.origin + timedelta(seconds=time_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
 
 @dataclass(frozen=True)
 class Source:
@@ -145,6 +139,13 @@ def overlap(edges_s: Array, windows_s: Array) -> tuple[NDArray[np.intp], NDArray
     inside = np.searchsorted(edges_s, begin, side="right") - 1
     window = np.searchsorted(windows_s, begin, side="right") - 1
     return inside, window, np.diff(cuts) / np.diff(edges_s)[inside]
+
+
+def when(time_s: float, origin: datetime | None) -> str:
+    """A time of a series for people: a date where there are any, else seconds."""
+    if origin is None:
+        return f"{time_s:.10g} s"
+    return (origin + timedelta(seconds=time_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check_header(raw: RawTable, value: str) -> None:

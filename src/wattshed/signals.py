@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wattshed.errors import TableError
 from wattshed.files import sha256
-from wattshed.records import Provenance
-from wattshed.series import TIME_COLUMNS, Array, Series, find_source, series_of
+from wattshed.records import Signal
+from wattshed.series import TIME_COLUMNS, Array, find_source, series_of
 from wattshed.tables import read_raw
 
 COLUMN = "g_per_kwh"
@@ -19,30 +17,6 @@ COLUMN = "g_per_kwh"
 
 LONGEST_BRIDGE_S = 3 * 3600.0
 """Gaps of at most this are bridged; longer ones stay missing."""
-
-
-@dataclass(frozen=True, eq=False)
-class Signal:
-    """Carbon intensity by window of time.
-
-    Attributes
-    ----------
-    name : str
-        As it was asked for.
-    series : Series
-        g/kWh; nan where it is missing and not bridged.
-    bridged : bool array (W,)
-        Windows that were missing and lie on a straight line between their neighbours.
-    provenance : Provenance
-    content_hash : str
-        SHA-256 of the file.
-    """
-
-    name: str
-    series: Series
-    bridged: NDArray[np.bool_]
-    provenance: Provenance
-    content_hash: str
 
 
 def read_signal(source: str | Path, *, relative_to: Path | None = None) -> Signal:
@@ -68,10 +42,13 @@ def read_signal(source: str | Path, *, relative_to: Path | None = None) -> Signa
         _refuse_column(found.label, column, raw.frame.columns)
     series = series_of(raw, column, "g/kWh")
     value = bridge(series.edges_s, series.value, LONGEST_BRIDGE_S)
+    bridged = np.flatnonzero(np.isnan(series.value) & ~np.isnan(value))
     return Signal(
         found.label,
-        Series(series.edges_s, value, series.origin),
-        np.isnan(series.value) & ~np.isnan(value),
+        tuple(series.edges_s.tolist()),
+        tuple(None if np.isnan(g) else g for g in value.tolist()),
+        tuple(bridged.tolist()),
+        series.origin,
         found.provenance,
         sha256(found.path),
     )

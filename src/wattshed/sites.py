@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from wattshed.errors import FleetError, InputError, ParameterError
-from wattshed.signals import Signal, read_signal
-
-FACTORS = (
-    "carbon_g_per_kwh",
-    "water_l_per_kwh",
-    "water_source_l_per_kwh",
-    "price_per_kwh",
-)
+from wattshed.records import Signal, Site
+from wattshed.records.site import FACTORS
+from wattshed.signals import read_signal
 
 
 class SiteKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,67 +28,6 @@ class SiteKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     water_source_l_per_kwh: float | None = None
     price_per_kwh: float | None = None
     currency: str | None = None
-
-
-class Site(msgspec.Struct, frozen=True):
-    """A place with its factors; None where one is not known.
-
-    Attributes
-    ----------
-    name : str
-    pue : float
-        Energy of the building per energy of the IT equipment, at least 1.
-    carbon_g_per_kwh : float or None
-        Average carbon intensity of the electricity, where it is taken as constant.
-    carbon_signal : Signal or None
-        The same over time.
-    signal_offset_s : float or None
-        Time of the signal at which the simulation begins; the signal's own start if None.
-    water_l_per_kwh : float or None
-        Water used on site per kWh of IT energy (WUE).
-    water_source_l_per_kwh : float or None
-        Water used to make a kWh of electricity (EWIF).
-    price_per_kwh : float or None
-        In `currency`.
-    currency : str or None
-    source : str
-        File that the figures come from.
-
-    Raises
-    ------
-    ParameterError
-        Naming the key, if a figure is out of range or two of them say the same.
-    """
-
-    name: str
-    pue: float = 1.0
-    carbon_g_per_kwh: float | None = None
-    carbon_signal: Signal | None = None
-    signal_offset_s: float | None = None
-    water_l_per_kwh: float | None = None
-    water_source_l_per_kwh: float | None = None
-    price_per_kwh: float | None = None
-    currency: str | None = None
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse figures that cannot be."""
-        if not 1 <= self.pue < np.inf:
-            raise self._wrong("pue", f"{self.pue:g}", "give a number from 1 on")
-        for key in FACTORS:
-            value = getattr(self, key)
-            if value is not None and not 0 <= value < np.inf:
-                raise self._wrong(key, f"{value:g}", "give a finite number from 0 on")
-        if self.carbon_g_per_kwh is not None and self.carbon_signal is not None:
-            cure = "keep one of carbon_g_per_kwh and carbon_signal"
-            raise self._wrong("carbon_signal", "beside carbon_g_per_kwh", cure)
-        if self.signal_offset_s is not None and not np.isfinite(self.signal_offset_s):
-            raise self._wrong("signal_offset_s", f"{self.signal_offset_s:g}", "give seconds")
-        if self.price_per_kwh is not None and not self.currency:
-            raise self._wrong("price_per_kwh", "no currency", 'add one, e.g. currency = "EUR"')
-
-    def _wrong(self, key: str, found: str, cure: str) -> ParameterError:
-        return ParameterError(f"sites.{self.name}.{key}", found, cure)
 
 
 def read_sites(label: str, raw: Mapping[str, Any], folder: Path) -> dict[str, Site]:
@@ -178,6 +111,6 @@ def _offset_s(where: str, keys: SiteKeys, signal: Signal | None) -> float | None
         raise FleetError(key, "beside signal_offset_s", "keep one of them")
     if signal is None:
         raise FleetError(key, "no carbon_signal", "add one")
-    if signal.series.origin is None:
+    if signal.origin is None:
         raise FleetError(key, f"{signal.name} has no dates", "give signal_offset_s")
-    return (keys.signal_start - signal.series.origin).total_seconds()
+    return (keys.signal_start - signal.origin).total_seconds()
