@@ -17,13 +17,17 @@ from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import IterationProfile
+from wattshed.records import Impact, IterationProfile
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
+from wattshed.series import TIME_COLUMNS
+from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.engine import POLICIES as SIMULATED_POLICIES
 from wattshed.simulate.layout import STATES
+from wattshed.sites import SiteKeys
 from wattshed.workload.importers import IMPORTERS
+from wattshed.workload.rates import COLUMNS as RATES_COLUMNS
 from wattshed.workload.table import COLUMNS as WORKLOAD_COLUMNS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -63,6 +67,7 @@ WORDS = {
         "product",
         "box",
     ],
+    "explanation/impacts.md": Impact.__struct_fields__,
     "explanation/routing.md": [*POLICIES, GROUP],
     "explanation/simulation.md": [*SIMULATED_POLICIES, *STATES],
     "reference/files.md": [
@@ -70,6 +75,10 @@ WORDS = {
         *IterationProfile.__struct_fields__,
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
+        *SiteKeys.__struct_fields__,
+        *RATES_COLUMNS,
+        *TIME_COLUMNS,
+        SIGNAL_COLUMN,
         *PlanInputs.__struct_encode_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
     ],

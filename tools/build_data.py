@@ -19,6 +19,7 @@ from statistics import fmean, stdev
 import polars as pl
 import polars.selectors as cs
 from build_measured import freesh_slo, mlenergy_steps, splitwise_steps
+from build_signals import eia_carbon, servegen_rates
 
 SOURCE = Path("../shared/data")
 OUT = Path("src/wattshed/data")
@@ -464,6 +465,8 @@ def tables(source: Path) -> dict[str, pl.DataFrame]:
         "workloads/azure-code-2023.parquet": azure_trace(
             workloads / "AzureLLMInferenceTrace_code.csv.gz"
         ),
+        "workloads/servegen-rates.parquet": servegen_rates(source),
+        "eia_2022_carbon.parquet": eia_carbon(source),
         "accelerators.csv": accelerators(source),
         "idle_power.csv": idle_power(source),
         "power_prior.csv": power_prior(source),

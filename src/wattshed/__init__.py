@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wattshed.errors import InfeasibleError, InputError, WattshedError
     from wattshed.fit.campaign import fit_profiles
     from wattshed.fleet import load_fleet
+    from wattshed.impact import impact_of
     from wattshed.iterations import (
         load_iteration_profile,
         load_iteration_profiles,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wattshed.runs import read_runs
     from wattshed.simulate.engine import simulate_requests
     from wattshed.steps import modelled_parts, predict_steps, step_coefficients
+    from wattshed.workload.rates import read_rates
     from wattshed.workload.table import read_workload
 
 _HOME = {
@@ -39,6 +41,7 @@ _HOME = {
     "assign": "wattshed.plan.assign",
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
+    "impact_of": "wattshed.impact",
     "load_fleet": "wattshed.fleet",
     "load_plan": "wattshed.plan.files",
     "load_policy": "wattshed.route.registry",
@@ -50,6 +53,7 @@ _HOME = {
     "plan_workload": "wattshed.plan.planner",
     "predict": "wattshed.profiles",
     "predict_steps": "wattshed.steps",
+    "read_rates": "wattshed.workload.rates",
     "read_runs": "wattshed.runs",
     "read_workload": "wattshed.workload.table",
     "save_iteration_profiles": "wattshed.iterations",
@@ -66,6 +70,7 @@ __all__ = [
     "assign",
     "find_pareto",
     "fit_profiles",
+    "impact_of",
     "load_fleet",
     "load_iteration_profile",
     "load_iteration_profiles",
@@ -77,6 +82,7 @@ __all__ = [
     "plan_workload",
     "predict",
     "predict_steps",
+    "read_rates",
     "read_runs",
     "read_workload",
     "save_iteration_profiles",

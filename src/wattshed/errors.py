@@ -3,7 +3,7 @@
 WattshedError                 anything this package raises on purpose
 └── InputError                bad input; the command line exits with 2
     ├── FileError             a file that is missing, unreadable or of the wrong kind
-    ├── TableError            a row or column of a runs or workload table
+    ├── TableError            a row or column of a table
     ├── FleetError            a key of fleet.toml
     ├── ProfileError          an unknown or unusable profile
     ├── ParameterError        an argument out of its range
@@ -46,7 +46,7 @@ class FileError(InputError):
 
 
 class TableError(InputError):
-    """A row or column of a runs or workload table."""
+    """A row or column of a table: runs, a workload, rates, a signal."""
 
 
 class FleetError(InputError):

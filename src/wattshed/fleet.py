@@ -13,7 +13,8 @@ import msgspec
 from wattshed.data.catalog import dataset_names, dataset_path
 from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
 from wattshed.profiles import load_profile
-from wattshed.records import Profile
+from wattshed.records import Profile, Site
+from wattshed.sites import check_site, read_sites
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -41,6 +42,7 @@ class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_queries: Annotated[int, msgspec.Meta(ge=0)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     utilisation: Part = 1.0
+    site: str | None = None
 
 
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +68,7 @@ class FleetKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     deployments: Annotated[list[DeploymentKeys], msgspec.Meta(min_length=1)]
     slo: dict[str, Slo] = {}
+    sites: dict[str, Any] = {}  # read key by key in `wattshed.sites`
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -86,6 +89,8 @@ class Deployment(msgspec.Struct, frozen=True):
         Bounds on its queries, and on their input and output tokens together.
     utilisation : float
         Part of replicas x horizon that it may be busy, where a horizon is given.
+    site : str or None
+        Where it stands: a key of `Fleet.sites`.
     """
 
     name: str
@@ -102,6 +107,7 @@ class Deployment(msgspec.Struct, frozen=True):
     max_queries: int | None = None
     max_tokens: int | None = None
     utilisation: float = 1.0
+    site: str | None = None
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -111,12 +117,15 @@ class Fleet(msgspec.Struct, frozen=True):
     ----------
     slo : dict
         By class of query; see `DEFAULT_CLASS`.
+    sites : dict
+        By name: factors of carbon, water and cost.
     """
 
     name: str
     deployments: list[Deployment]
     slo: dict[str, Slo] = {}
     content_hash: str = ""
+    sites: dict[str, Site] = {}
 
 
 def describe_slo(slo: Slo) -> str:
@@ -152,7 +161,11 @@ def load_fleet(source: str | Path) -> Fleet:
     deployments = [
         _deployment(label, index, key, path.parent) for index, key in enumerate(keys.deployments)
     ]
-    return Fleet(label, deployments, keys.slo, hashlib.sha256(text.encode()).hexdigest())
+    sites = read_sites(label, keys.sites, path.parent)
+    for index, key in enumerate(keys.deployments):
+        check_site(f"{label}: deployments[{index}].site", key.site, sites)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Fleet(label, deployments, keys.slo, digest, sites)
 
 
 def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:

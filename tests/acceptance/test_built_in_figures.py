@@ -16,7 +16,9 @@ pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("WATTSHED_SHARED", ROOT.parent / "shared"))
 SCRIPT = ROOT / "tools" / "build_data.py"
-MADE = [d.file for d in list_datasets() if d.kind in ("runs", "workload", "table")]
+MADE = [
+    d.file for d in list_datasets() if d.kind in ("runs", "workload", "rates", "signal", "table")
+]
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -101,3 +103,32 @@ def test_recorded_totals_follow_from_the_runs(source: Path) -> None:
     recorded = (inputs + pl.col("output_tokens")) * pl.col("trials")
     total = read_table("wilkins-2024").select(recorded.sum()).item()
     assert total == trials["recorded_total_tokens"].sum()
+
+
+def test_rates_are_empty_only_where_the_source_has_next_to_nothing(source: Path) -> None:
+    path = source / "workloads/servegen_rate_10min.csv.gz"
+    theirs = pl.read_csv(path, infer_schema_length=None).with_columns(
+        pl.col("workload").str.split("/").list.last(), pl.col("t_s").cast(pl.Float64)
+    )
+    rates = read_table("servegen-rates").join(
+        theirs, left_on=["workload", "start_s"], right_on=["workload", "t_s"], validate="1:1"
+    )
+    empty = rates["rate_per_s"].is_null()
+    assert rates.height == theirs.height
+    assert rates["rate_req_s"].filter(empty).max() < 25
+    assert (rates["rate_req_s"] == rates["rate_per_s"]).drop_nulls().all()
+    assert (rates["rate_req_s"].filter(~empty) > 0).all()
+
+
+def test_intensities_are_the_sources_to_a_tenth_of_a_gram(source: Path) -> None:
+    path = source / "grid/eia_us_hourly_mix_2022.csv.gz"
+    theirs = pl.read_csv(path, infer_schema_length=None)
+    hours = read_table("eia-2022-carbon").unpivot(
+        index="datetime_utc", variable_name="ba", value_name="ours"
+    )
+    both = hours.join(theirs, left_on=["ba", "datetime_utc"], right_on=["ba", "timestamp_utc"])
+    assert both.height == theirs.height
+    deviation = (both["ours"] - both["avg_ci_gco2_per_kwh"]).abs().max()
+    assert deviation == pytest.approx(0.05, abs=1e-6)
+    left_out = both.filter(pl.col("ours").is_null() & pl.col("avg_ci_gco2_per_kwh").is_not_null())
+    assert left_out["ba"].to_list() == ["PJM"] * 5

@@ -18,7 +18,7 @@ from wattshed.data import (
 from wattshed.errors import FileError
 
 DATASETS = list_datasets()
-TABLES = [d.name for d in DATASETS if d.kind in ("runs", "workload", "table")]
+TABLES = [d.name for d in DATASETS if d.kind in ("runs", "workload", "rates", "signal", "table")]
 
 
 def sums(name: str) -> dict[str, int]:
@@ -66,6 +66,8 @@ def test_datasets_are_found_by_kind() -> None:
     assert dataset_names("runs") == ["wilkins-2024"]
     assert "azure-conv-2023" in dataset_names("workload")
     assert dataset_names("fleet") == ["hybrid-2024", "offline-2024"]
+    assert dataset_names("rates") == ["servegen-rates"]
+    assert dataset_names("signal") == ["eia-2022-carbon"]
     assert dataset_names("profiles") == ["wilkins-2024-profiles"]
     assert dataset_names("iteration-profiles") == ["iteration-profiles"]
 
@@ -130,6 +132,25 @@ def test_azure_traces(name: str, requests: int, longest_input: int, longest_outp
     assert trace["arrival_s"][0] == 0.0
     assert trace["arrival_s"].is_sorted()
     assert 3_400 < trace["arrival_s"][-1] < 3_600
+
+
+def test_what_was_not_recorded_has_no_rate() -> None:
+    rates = read_table("servegen-rates")
+    empty = rates.filter(pl.col("rate_per_s").is_null())["workload"].value_counts()
+    assert dict(empty.iter_rows()) == {"m-mid": 84 + 18, "m-small": 37}
+    assert rates["rate_per_s"].min() > 4
+
+
+def test_a_year_of_hours_in_each_zone() -> None:
+    hours = read_table("eia-2022-carbon")
+    assert hours.height == 8760
+    assert (hours["datetime_utc"][0], hours["datetime_utc"][-1]) == (
+        "2022-01-01T00:00:00Z",
+        "2022-12-31T23:00:00Z",
+    )
+    empty = hours.null_count().row(0, named=True)
+    assert {zone: n for zone, n in empty.items() if n} == {"PJM": 23 + 5, "CISO": 3, "MISO": 3}
+    assert hours["PJM"].min() > 200  # what is below was recorded in part only
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def data() -> None:
 @data.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the built-in runs, workloads, profiles, fleets and tables."""
+    """List the built-in runs, workloads, rates, signals, profiles, fleets and tables."""
     from wattshed.data.catalog import list_datasets
     from wattshed.report.document import Table
 
@@ -52,6 +52,7 @@ def show(name: str, rows: int, as_json: bool) -> None:
     \b
     Examples:
       wattshed data show azure-conv-2023
+      wattshed data show eia-2022-carbon --rows 24
       wattshed data show wilkins-2024-profiles --rows 3
     """
     from wattshed.data.catalog import find_dataset, provenance_of

@@ -16,7 +16,9 @@ from wattshed.records import Kind, Provenance
 if TYPE_CHECKING:
     import polars as pl
 
-DatasetKind = Literal["runs", "workload", "table", "profiles", "iteration-profiles", "fleet"]
+DatasetKind = Literal[
+    "runs", "workload", "rates", "signal", "table", "profiles", "iteration-profiles", "fleet"
+]
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +28,7 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     name : str
         What commands and functions take.
-    kind : {"runs", "workload", "table", "profiles", "iteration-profiles", "fleet"}
+    kind : DatasetKind
         What it can be used for.
     file : str
         Path below ``wattshed/data``.
@@ -113,7 +115,7 @@ def users_own(path: Path) -> Provenance:
 
 
 def read_table(name: str) -> pl.DataFrame:
-    """Read a built-in table, workload or runs.
+    """Read a built-in table: runs, a workload, rates, a signal.
 
     Returns
     -------

@@ -54,6 +54,7 @@ from wattshed.records.profile import (
     Rule,
 )
 from wattshed.records.route import Decision, Endpoint, Request
+from wattshed.records.site import Factor, Impact, Signal, Site
 
 __all__ = [
     "AccuracyPoint",
@@ -68,10 +69,12 @@ __all__ = [
     "Domain",
     "DrawnCost",
     "Endpoint",
+    "Factor",
     "FormScore",
     "FrontPoint",
     "Gap",
     "HeldOut",
+    "Impact",
     "Interval",
     "IterationFile",
     "IterationProfile",
@@ -96,6 +99,8 @@ __all__ = [
     "Rule",
     "RulePoint",
     "Sensitivity",
+    "Signal",
+    "Site",
     "StepDomain",
     "Threshold",
 ]

@@ -7,7 +7,11 @@ import numpy as np
 from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
 from wattshed.simulate.model import Requests
+from wattshed.workload.rates import RateCurve
 from wattshed.workload.table import Workload
+
+MOST_ARRIVALS = 1e8
+"""More are refused: their times alone would take a gigabyte."""
 
 
 def replay_requests(workload: Workload, *, speed: float = 1.0) -> Requests:
@@ -60,15 +64,30 @@ def draw_requests(
         Arrivals and lengths have their own streams: the same lengths come at any rate.
     """
     times, rows = np.random.SeedSequence(seed).spawn(2)
-    arrival = draw_arrivals(count, rate_per_s, cv=cv, seed=times)
-    table = workload.table
-    weight = table["count"].to_numpy()
-    chosen = np.random.default_rng(rows).choice(len(weight), count, p=weight / weight.sum())
-    return Requests(
-        arrival,
-        table["input_tokens"].to_numpy()[chosen],
-        table["output_tokens"].to_numpy()[chosen],
-    )
+    return _with_lengths(workload, draw_arrivals(count, rate_per_s, cv=cv, seed=times), rows)
+
+
+def draw_curve_requests(
+    workload: Workload,
+    curve: RateCurve,
+    *,
+    scale: float = 1.0,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    cv: float = 1.0,
+    seed: int = 0,
+) -> Requests:
+    """Requests with lengths drawn from a workload's queries, arriving along a rate curve.
+
+    Lengths are drawn as in `draw_requests`, arrivals as in `curve_arrivals`.
+
+    Raises
+    ------
+    ParameterError
+    """
+    times, rows = np.random.SeedSequence(seed).spawn(2)
+    arrival = curve_arrivals(curve, scale=scale, start_s=start_s, end_s=end_s, cv=cv, seed=times)
+    return _with_lengths(workload, arrival, rows)
 
 
 def draw_arrivals(
@@ -85,13 +104,127 @@ def draw_arrivals(
     seed : int or SeedSequence
     """
     _check_positive("rate_per_s", rate_per_s)
+    _check_cv(cv)
+    between = _gaps(np.random.default_rng(seed), count, cv)
+    return np.asarray(np.cumsum(between) / rate_per_s)
+
+
+def curve_arrivals(
+    curve: RateCurve,
+    *,
+    scale: float = 1.0,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    cv: float = 1.0,
+    seed: int | np.random.SeedSequence = 0,
+) -> Array:
+    """Times of arrivals (K,) whose rate follows a curve, counted from `start_s`.
+
+    A renewal process of rate 1 with gamma-distributed gaps, put through the inverse of the
+    cumulative rate, which is exact for rates that are constant in each window. With `cv` = 1 it
+    is the Poisson process of that rate. Otherwise gaps are bursty or even on the scale of the
+    requests expected, at any rate.
+
+    Parameters
+    ----------
+    curve : RateCurve
+    scale : float
+        Factor of all rates.
+    start_s, end_s : float, optional
+        Part of the curve, on its own time; all of it unless told.
+    cv : float
+        See `draw_requests`. A full gap goes before the first arrival.
+    seed : int or SeedSequence
+        A later end adds arrivals and changes none; another scale keeps the gaps in requests.
+
+    Raises
+    ------
+    ParameterError
+        Also where the part reaches beyond the curve or into windows that were not recorded.
+    """
+    _check_positive("scale", scale)
+    _check_cv(cv)
+    edges, rate = _windows(curve, start_s, end_s)
+    passed = np.concatenate([[0.0], np.cumsum(scale * rate * np.diff(edges))])
+    due = _due(np.random.default_rng(seed), float(passed[-1]), cv, curve.name)
+    window = np.searchsorted(passed, due, side="right") - 1
+    arrival = edges[window] + (due - passed[window]) / (scale * rate[window])
+    # Not in the next window by rounding: its rate may be 0.
+    return np.asarray(np.minimum(arrival, np.nextafter(edges[window + 1], 0.0)))
+
+
+def _windows(curve: RateCurve, start_s: float | None, end_s: float | None) -> tuple[Array, Array]:
+    """Edges (V + 1,), counted from the start, and rates (V,) of a part of a curve."""
+    first, last = float(curve.start_s[0]), curve.end_s
+    start, end = (first if start_s is None else start_s), (last if end_s is None else end_s)
+    if not first <= start < end <= last:
+        raise ParameterError(
+            curve.name,
+            f"no windows from {start:.10g} to {end:.10g} s",
+            f"give a start before an end, from {first:.10g} to {last:.10g} s",
+        )
+    inside = (curve.edges_s[1:] > start) & (curve.edges_s[:-1] < end)
+    rate = curve.rate_per_s[inside]
+    edges = np.clip(np.append(curve.start_s[inside], end), start, end)
+    _check_recorded(curve, edges, rate)
+    return edges - start, rate
+
+
+def _check_recorded(curve: RateCurve, edges_s: Array, rate: Array) -> None:
+    if not np.isnan(rate).any():
+        return
+    begins = float(edges_s[np.argmax(np.isnan(rate))])
+    known = np.flatnonzero(np.diff(~np.isnan(curve.rate_per_s), prepend=False, append=False))
+    first, last = max(curve.edges_s[known].reshape(-1, 2), key=lambda part: part[1] - part[0])
+    raise ParameterError(
+        curve.name,
+        f"rates from {begins:.10g} s on were not recorded",
+        f"leave the gap out with start_s and end_s; {first:.10g} to {last:.10g} s has none",
+    )
+
+
+def _due(rng: np.random.Generator, total: float, cv: float, name: str) -> Array:
+    """Points below `total` of a renewal process of rate 1, in requests expected."""
+    if total > MOST_ARRIVALS:
+        raise ParameterError(
+            name, f"{total:.3g} arrivals are expected", "give a smaller scale or a shorter part"
+        )
+    gaps = _gaps(rng, _enough(total, cv), cv)
+    due = np.cumsum(gaps)
+    while due[-1] < total:
+        gaps = np.concatenate([gaps, _gaps(rng, len(gaps), cv)])
+        due = np.cumsum(gaps)
+    return due[due < total]
+
+
+def _enough(total: float, cv: float) -> int:
+    """Gaps that are longer than `total` together, but for rare draws or wild gaps."""
+    return int(total + min(5 * cv * total**0.5, total)) + 10
+
+
+def _gaps(rng: np.random.Generator, count: int, cv: float) -> Array:
+    """Gamma-distributed gaps (count,) of mean 1."""
+    if cv == 0:
+        return np.ones(count)
+    return rng.gamma(cv**-2, cv**2, count)
+
+
+def _with_lengths(workload: Workload, arrival: Array, seed: np.random.SeedSequence) -> Requests:
+    """Lengths of a workload's queries, drawn with replacement, for given arrivals."""
+    table = workload.table
+    weight = table["count"].to_numpy()
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(weight), len(arrival), p=weight / weight.sum())
+    return Requests(
+        arrival,
+        table["input_tokens"].to_numpy()[chosen],
+        table["output_tokens"].to_numpy()[chosen],
+    )
+
+
+def _check_cv(cv: float) -> None:
     if not 0 <= cv < np.inf:
         raise ParameterError("cv", f"{cv:g}", "give a number from 0 on")
-    if cv == 0:
-        return np.asarray(np.arange(1.0, count + 1) / rate_per_s)
-    shape = cv**-2
-    between = np.random.default_rng(seed).gamma(shape, 1 / (shape * rate_per_s), count)
-    return np.asarray(np.cumsum(between))
 
 
 def _check_positive(name: str, value: float) -> None:
