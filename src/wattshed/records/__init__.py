@@ -10,6 +10,13 @@ from wattshed.records.common import (
     Kind,
     Provenance,
 )
+from wattshed.records.fleet import (
+    Deployment,
+    EngineSettings,
+    Fleet,
+    Sleep,
+    Slo,
+)
 from wattshed.records.front import (
     AccuracyPoint,
     Budget,
@@ -64,10 +71,13 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "Decision",
+    "Deployment",
     "DeploymentPrices",
     "Domain",
     "DrawnCost",
     "Endpoint",
+    "EngineSettings",
+    "Fleet",
     "FormScore",
     "FrontPoint",
     "Gap",
@@ -96,6 +106,8 @@ __all__ = [
     "Rule",
     "RulePoint",
     "Sensitivity",
+    "Sleep",
+    "Slo",
     "StepDomain",
     "Threshold",
 ]
