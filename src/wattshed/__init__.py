@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         save_iteration_profiles,
     )
     from wattshed.plan.assign import Assignment, assign
+    from wattshed.plan.bound import energy_bound
     from wattshed.plan.files import load_plan
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
@@ -37,6 +38,7 @@ _HOME = {
     "InputError": "wattshed.errors",
     "WattshedError": "wattshed.errors",
     "assign": "wattshed.plan.assign",
+    "energy_bound": "wattshed.plan.bound",
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
     "load_fleet": "wattshed.fleet",
@@ -64,6 +66,7 @@ __all__ = [
     "InputError",
     "WattshedError",
     "assign",
+    "energy_bound",
     "find_pareto",
     "fit_profiles",
     "load_fleet",

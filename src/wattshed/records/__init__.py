@@ -4,6 +4,7 @@ They are plain values: no behaviour beyond their own meaning, SI units in every 
 and msgspec turns them into JSON and back with the path of whatever is wrong.
 """
 
+from wattshed.records.bound import BoundPart, EnergyBound
 from wattshed.records.common import (
     Boundary,
     Interval,
@@ -64,6 +65,7 @@ from wattshed.records.route import Decision, Endpoint, Request
 
 __all__ = [
     "AccuracyPoint",
+    "BoundPart",
     "Boundary",
     "Budget",
     "ClockResponse",
@@ -76,6 +78,7 @@ __all__ = [
     "Domain",
     "DrawnCost",
     "Endpoint",
+    "EnergyBound",
     "EngineSettings",
     "Fleet",
     "FormScore",
