@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         save_iteration_profiles,
     )
     from wattshed.plan.assign import Assignment, assign
+    from wattshed.plan.bound import energy_bound
     from wattshed.plan.files import load_plan
     from wattshed.plan.pareto import find_pareto
     from wattshed.plan.planner import plan_workload
@@ -39,6 +40,7 @@ _HOME = {
     "InputError": "wattshed.errors",
     "WattshedError": "wattshed.errors",
     "assign": "wattshed.plan.assign",
+    "energy_bound": "wattshed.plan.bound",
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
     "impact_of": "wattshed.impact",
@@ -68,6 +70,7 @@ __all__ = [
     "InputError",
     "WattshedError",
     "assign",
+    "energy_bound",
     "find_pareto",
     "fit_profiles",
     "impact_of",

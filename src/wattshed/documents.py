@@ -8,6 +8,7 @@ from msgspec import structs
 
 from wattshed import __version__
 from wattshed.fleet import DEFAULT_CLASS, Fleet
+from wattshed.iterations import sources_of
 from wattshed.plan.regions import Regions, find_regions
 from wattshed.records import OutOfSample, Plan, Policy, Profile, Provenance
 from wattshed.report.document import Chart, Cut, Document, Map, Section
@@ -64,7 +65,7 @@ def add_evaluation(
 
 def plan_sources(fleet: Fleet, *workloads: Workload) -> list[Provenance]:
     """Provenance of a plan's profiles and workloads, each once."""
-    found = [source for d in fleet.deployments for source in d.profile.provenance]
+    found = [source for d in fleet.deployments for source in sources_of(d.profile)]
     return list(dict.fromkeys([*found, *(w.provenance for w in workloads)]))
 
 

@@ -12,17 +12,30 @@ import msgspec
 
 from wattshed.data.catalog import dataset_names, dataset_path
 from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
-from wattshed.profiles import load_profile
-from wattshed.records import Profile, Site
+from wattshed.iterations import load_any_profile
+from wattshed.records import Deployment, Fleet, IterationProfile, Slo
+from wattshed.serving import engine_settings, refuse_engine_keys
 from wattshed.sites import check_site, read_sites
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+__all__ = [
+    "DEFAULT_CLASS",
+    "Deployment",
+    "DeploymentKeys",
+    "Fleet",
+    "FleetKeys",
+    "Slo",
+    "describe_slo",
+    "load_fleet",
+    "with_idle_power",
+]
+
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
 DEFAULT_CLASS = "default"
 """SLO of queries of no class, and of classes that have none of their own."""
 
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Clock = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,24 +56,11 @@ class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     utilisation: Part = 1.0
     site: str | None = None
-
-
-class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Latency promise of one class of queries, in seconds.
-
-    Attributes
-    ----------
-    ttft_s : float or None
-        Time to the first token.
-    tbt_s : float or None
-        Time between tokens.
-    e2e_s : float or None
-        Time to the last token.
-    """
-
-    ttft_s: Positive | None = None
-    tbt_s: Positive | None = None
-    e2e_s: Positive | None = None
+    max_batch: Tokens | None = None
+    chunk_tokens: Tokens | None = None
+    kv_tokens: Tokens | None = None
+    clock: Clock | None = None
+    sleep_after_s: NotNegative | None = None
 
 
 class FleetKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,63 +69,6 @@ class FleetKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deployments: Annotated[list[DeploymentKeys], msgspec.Meta(min_length=1)]
     slo: dict[str, Slo] = {}
     sites: dict[str, Any] = {}  # read key by key in `wattshed.sites`
-
-
-class Deployment(msgspec.Struct, frozen=True):
-    """A profile with its settings in this fleet.
-
-    Attributes
-    ----------
-    idle_power_w : float or None
-        Power of one idle replica that stays on whatever the plan decides: it is inside
-        the profile's gross energy, and no plan can save it. None if unknown.
-    host_power_w : float
-        Power added for the time a query runs, where the profile leaves the host out.
-    accuracy : float or None
-        Overrides the profile's.
-    min_share, max_share : float or None
-        Bounds on the part of the queries that it gets.
-    max_queries, max_tokens : int or None
-        Bounds on its queries, and on their input and output tokens together.
-    utilisation : float
-        Part of replicas x horizon that it may be busy, where a horizon is given.
-    site : str or None
-        Where it stands: a key of `Fleet.sites`.
-    """
-
-    name: str
-    profile: Profile
-    replicas: int = 1
-    max_input_tokens: int | None = None
-    max_output_tokens: int | None = None
-    max_context_tokens: int | None = None
-    idle_power_w: float | None = None
-    host_power_w: float = 0.0
-    accuracy: float | None = None
-    min_share: float | None = None
-    max_share: float | None = None
-    max_queries: int | None = None
-    max_tokens: int | None = None
-    utilisation: float = 1.0
-    site: str | None = None
-
-
-class Fleet(msgspec.Struct, frozen=True):
-    """Deployments with unique names, and the SLO classes.
-
-    Attributes
-    ----------
-    slo : dict
-        By class of query; see `DEFAULT_CLASS`.
-    sites : dict
-        By name: factors of carbon, water and cost.
-    """
-
-    name: str
-    deployments: list[Deployment]
-    slo: dict[str, Slo] = {}
-    content_hash: str = ""
-    sites: dict[str, Site] = {}
 
 
 def describe_slo(slo: Slo) -> str:
@@ -239,11 +182,19 @@ def _refuse_duplicates(label: str, keys: FleetKeys) -> None:
 
 
 def _deployment(label: str, index: int, key: DeploymentKeys, folder: Path) -> Deployment:
+    place = f"{label}: deployments[{index}]"
     try:
-        profile = load_profile(key.profile, relative_to=folder)
+        profile = load_any_profile(key.profile, relative_to=folder)
     except ProfileError as error:
-        raise ProfileError(
-            f"{label}: deployments[{index}].profile", error.found, error.cure
-        ) from None
+        raise ProfileError(f"{place}.profile", error.found, error.cure) from None
     settings = {name: getattr(key, name) for name in key.__struct_fields__}
-    return Deployment(**{**settings, "profile": profile})
+    deployment = Deployment(**{**settings, "profile": profile})
+    try:
+        if isinstance(profile, IterationProfile):
+            engine_settings(deployment)
+        else:
+            refuse_engine_keys(deployment)
+    except FleetError as error:
+        wrong = error.where.removeprefix(f"{key.name}.")
+        raise FleetError(f"{place}.{wrong}", error.found, error.cure) from None
+    return deployment

@@ -10,13 +10,21 @@ import msgspec
 import numpy as np
 
 from wattshed import __version__
-from wattshed.data.catalog import dataset_path, provenance_of
+from wattshed.data.catalog import dataset_path, list_datasets, provenance_of
 from wattshed.errors import ProfileError
 from wattshed.files import read_json, write_atomically
-from wattshed.profiles import pick_profile, split_reference
-from wattshed.records import Curve, IterationFile, IterationProfile
+from wattshed.profiles import BUILT_IN as BUILT_IN_QUERY
+from wattshed.profiles import load_profile, load_profiles, pick_profile, split_reference
+from wattshed.records import Curve, IterationFile, IterationProfile, Profile, Provenance
 
 BUILT_IN = "iteration-profiles"
+SCHEMA = "wattshed/iteration-profiles"
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What tells the kind of a profiles file."""
+
+    schema: str = ""
 
 
 def _read(path: Path) -> IterationFile:
@@ -70,6 +78,50 @@ def load_iteration_profile(reference: str, *, relative_to: Path | None = None) -
     """
     path, name, source = split_reference(reference, relative_to)
     return pick_profile(load_iteration_profiles(source), name, path, BUILT_IN)
+
+
+def load_any_profile(
+    reference: str, *, relative_to: Path | None = None
+) -> Profile | IterationProfile:
+    """A profile of single queries or of steps, by its built-in name or by ``path.json#name``.
+
+    The schema of a file says which it holds.
+
+    Parameters
+    ----------
+    reference : str
+    relative_to : Path, optional
+        Folder against which a relative path is resolved.
+
+    Raises
+    ------
+    FileError, ProfileError
+        If there is no such profile; near names of both kinds are offered.
+    """
+    path, name, source = split_reference(reference, relative_to)
+    if source is not None:
+        head = read_json(source, _Head, "write it with `wattshed fit -o`")
+        if head.schema == SCHEMA:
+            return load_iteration_profile(reference, relative_to=relative_to)
+        return load_profile(reference, relative_to=relative_to)
+    queries = load_profiles()
+    if any(profile.name == name for profile in queries):
+        return load_profile(name)
+    both: list[Profile | IterationProfile] = [*queries, *load_iteration_profiles()]
+    return pick_profile(both, name, path, BUILT_IN_QUERY, BUILT_IN)
+
+
+def sources_of(profile: Profile | IterationProfile) -> list[Provenance]:
+    """Provenance of the data behind a profile; of an iteration profile, the data sets it names."""
+    if isinstance(profile, Profile):
+        return profile.provenance
+    known = {dataset.name for dataset in list_datasets()}
+    return [
+        provenance_of(name)
+        if name in known
+        else Provenance(name, f"named by the iteration profile {profile.name}", "", "", "modelled")
+        for name in profile.data
+    ]
 
 
 def save_iteration_profiles(

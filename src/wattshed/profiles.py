@@ -93,8 +93,8 @@ class _Named(Protocol):
 N = TypeVar("N", bound=_Named)
 
 
-def pick_profile(profiles: Sequence[N], name: str, path: str, built_in: str) -> N:
-    """The profile of that name.
+def pick_profile(profiles: Sequence[N], name: str, path: str, *built_in: str) -> N:
+    """The profile of that name; `built_in` are the data sets to look names up in.
 
     Raises
     ------
@@ -104,10 +104,11 @@ def pick_profile(profiles: Sequence[N], name: str, path: str, built_in: str) -> 
     named = {profile.name: profile for profile in profiles}
     if name not in named:
         near = difflib.get_close_matches(name, named, n=3, cutoff=0.4) or sorted(named)[:3]
+        where = " or ".join(f"`wattshed data show {dataset}`" for dataset in built_in)
         raise ProfileError(
             path or "profile",
             f"no profile named {name!r}",
-            f"did you mean {', '.join(near)}? See `wattshed data show {built_in}`",
+            f"did you mean {', '.join(near)}? See {where}",
         )
     return named[name]
 

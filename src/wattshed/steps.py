@@ -112,7 +112,8 @@ def _energy(
     time, energy = before
     static = np.minimum(profile.clock.static_power_w * time, energy)
     dynamic = (energy - static) * clock**profile.clock.dynamic_exponent
-    return np.asarray(static * slowed / time + dynamic)
+    longer = np.divide(slowed, time, out=np.ones_like(slowed), where=time > 0)
+    return np.asarray(static * longer + dynamic)
 
 
 def _segments(at: Array, value: Array) -> Array:

@@ -16,6 +16,7 @@ Run = Callable[..., CompletedProcess[str]]
 RUNS = "system,model,input_tokens,output_tokens,runtime_s,accelerator_energy_j"
 GOOD_ROW = "lab,tiny,8,8,1.0,100"
 FLEET = '[[deployments]]\nname = "a"\nprofile = "wilkins-2024/swing-a100/llama-2-7b"\n'
+STEPS = '[[deployments]]\nname = "a"\nprofile = "splitwise/h100-80gb-tp2/llama-2-70b"\n'
 
 
 def runs(*rows: str, header: str = RUNS) -> str:
@@ -129,6 +130,46 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         {"fleet.toml": FLEET + "idle_watts = 60\n"},
         ["plan", "--fleet", "fleet.toml"],
         ["fleet.toml: deployments[0].idle_watts", "unknown key", "idle_power_w"],
+    ),
+    "unknown iteration profile": (
+        {"fleet.toml": STEPS.replace("tp2", "tp3")},
+        ["plan", "--fleet", "fleet.toml"],
+        ["deployments[0].profile", "h100-80gb-tp2/llama-2-70b", "data show iteration-profiles"],
+    ),
+    "an engine setting for single queries": (
+        {"fleet.toml": FLEET + "max_batch = 16\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].max_batch", "16", "single queries", "iteration profile"],
+    ),
+    "a clock of 0": (
+        {"fleet.toml": STEPS + "clock = 0.0\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].clock", "> 0.0", "(0.0)"],
+    ),
+    "a clock of 1.5": (
+        {"fleet.toml": STEPS + "clock = 1.5\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].clock", "<= 1.0", "(1.5)"],
+    ),
+    "a batch of 0": (
+        {"fleet.toml": STEPS + "max_batch = 0\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].max_batch", ">= 1", "(0)"],
+    ),
+    "chunks below the batch": (
+        {"fleet.toml": STEPS + "max_batch = 16\nchunk_tokens = 8\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].chunk_tokens", "8 for a batch of 16", "at least max_batch"],
+    ),
+    "a cache below one request": (
+        {"fleet.toml": STEPS + "kv_tokens = 1000\nmax_context_tokens = 4096\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].kv_tokens", "1000", "at least 4095"],
+    ),
+    "a negative sleep": (
+        {"fleet.toml": STEPS + "sleep_after_s = -1.0\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].sleep_after_s", "-1.0"],
     ),
     "wrong type": (
         {"fleet.toml": FLEET + 'idle_power_w = "60W"\n'},

@@ -330,3 +330,18 @@ def test_bad_arguments_are_named(
         assign(np.ones((3, 2)), np.ones((3, 2)), **arguments)
     with pytest.raises(ParameterError, match="finite"):
         assign(np.full((3, 2), np.nan), np.ones((3, 2)))
+
+
+def test_what_costs_nothing_is_assigned_within_bounds() -> None:
+    runtime = np.random.default_rng(0).random((12, 2))
+    found = assign(np.zeros((12, 2)), runtime, max_busy_s=0.6 * runtime.sum(axis=0))
+    assert found.energy_j == found.lower_bound_j == 0
+    assert found.converged
+
+
+def test_a_few_queries_that_are_each_large() -> None:
+    """All are settled one by one, until nothing is left for the linear program."""
+    with pytest.raises(InfeasibleError, match="splits queries"):
+        assign([[1.0, 3.0, 2.0]], [[3.0, 2.0, 1.0]], max_busy_s=[2.9, 0.8, 0.1])
+    found = assign([[1.0, 3.0, 2.0]], [[3.0, 2.0, 1.0]], max_busy_s=[2.9, 0.8, 1.1])
+    assert found.choice.tolist() == [2]

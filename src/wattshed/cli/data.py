@@ -10,7 +10,10 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, print_json, pri
 
 if TYPE_CHECKING:
     from wattshed.data.catalog import Dataset
+    from wattshed.records import Deployment
     from wattshed.report.document import Cell
+
+ENGINE_COLUMNS = ("max_batch", "chunk_tokens", "kv_tokens", "clock")
 
 
 @click.group()
@@ -90,16 +93,29 @@ def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cel
         from wattshed.fleet import load_fleet
 
         deployments = load_fleet(dataset.name).deployments
-        columns = ["deployment", "profile", "replicas", "max_output_tokens"]
-        return (
-            columns,
-            len(deployments),
-            [[d.name, d.profile.name, d.replicas, d.max_output_tokens] for d in deployments[:rows]],
-        )
+        columns = ["deployment", "profile", "replicas", "max_output_tokens", *ENGINE_COLUMNS]
+        first = [
+            [d.name, d.profile.name, d.replicas, d.max_output_tokens, *_engine(d)]
+            for d in deployments[:rows]
+        ]
+        return columns, len(deployments), first
     from wattshed.data.catalog import read_table
 
     frame = read_table(dataset.name)
     return frame.columns, frame.height, [list(row) for row in frame.head(rows).rows()]
+
+
+def _engine(deployment: Deployment) -> list[Cell]:
+    """Engine settings, defaults included; empty for a profile of single queries."""
+    from wattshed.records import IterationProfile
+    from wattshed.serving import engine_settings
+    from wattshed.engines.model import UNLIMITED
+
+    if not isinstance(deployment.profile, IterationProfile):
+        return [None] * len(ENGINE_COLUMNS)
+    found = engine_settings(deployment)
+    kv: Cell = "unlimited" if found.kv_tokens == UNLIMITED else found.kv_tokens
+    return [found.max_batch, found.chunk_tokens, kv, found.clock]
 
 
 def _iteration_profiles(rows: int) -> tuple[list[str], int, list[list[Cell]]]:

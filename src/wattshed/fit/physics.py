@@ -77,6 +77,13 @@ def find_accelerator(name: str) -> Accelerator:
     )
 
 
+def memory_b(name: str) -> float | None:
+    """Bytes of memory of an accelerator of the built-in table; None if it is not there."""
+    table = read_table("accelerators")
+    found = [row["memory_b"] for row in table.iter_rows(named=True) if row["accelerator"] == name]
+    return float(found[0]) if found else None
+
+
 def weight_pass_s(weight_bytes: float, accelerator: Accelerator, degree: int) -> float:
     """Time in seconds to read the weights once at the published efficiency."""
     rate = degree * accelerator.bandwidth_b_per_s * accelerator.efficiency

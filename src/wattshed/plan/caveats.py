@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wattshed.fit.forms import Array
+from wattshed.plan.latency import query_profile
 from wattshed.plan.problem import Problem
 
 
@@ -17,7 +18,7 @@ def find_caveats(problem: Problem, shares: Array) -> list[str]:
     found = []
     count = problem.queries.count
     for k, deployment in enumerate(problem.deployments):
-        profile = deployment.profile
+        profile = query_profile(deployment)
         negative = int(count[problem.negative[:, k]].sum())
         if negative:
             found.append(

@@ -14,6 +14,7 @@ import numpy as np
 
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
+from wattshed.plan.latency import query_profile
 from wattshed.plan.problem import Choice, Problem
 
 NORMALISATIONS = ("ideal", "range", "none")
@@ -72,7 +73,9 @@ def accuracies(problem: Problem) -> Array:
     found = []
     for deployment in problem.deployments:
         value = (
-            deployment.accuracy if deployment.accuracy is not None else deployment.profile.accuracy
+            deployment.accuracy
+            if deployment.accuracy is not None
+            else query_profile(deployment).accuracy
         )
         if value is None:
             raise ParameterError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wattshed.fit.forms import Array
+from wattshed.plan.latency import query_profile
 from wattshed.plan.problem import Problem
 from wattshed.profiles import predict_draws
 from wattshed.records import Profile
@@ -56,7 +57,7 @@ class Draws:
         queries = self.problem.queries
         found = []
         for deployment in self.problem.deployments:
-            drawn = predict_draws(deployment.profile, queries.m[inside], queries.n[inside])
+            drawn = predict_draws(query_profile(deployment), queries.m[inside], queries.n[inside])
             assert drawn is not None
             energy, runtime = (each[: self.number] for each in drawn)
             if deployment.host_power_w:
@@ -91,5 +92,5 @@ def number_of_draws(profile: Profile) -> int:
 
 def draws_of(problem: Problem) -> Draws | None:
     """The draws of a problem; None where a profile has none."""
-    number = min(number_of_draws(d.profile) for d in problem.deployments)
+    number = min(number_of_draws(query_profile(d)) for d in problem.deployments)
     return Draws(problem, number) if number else None

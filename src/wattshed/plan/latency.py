@@ -11,11 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wattshed.errors import ProfileError
 from wattshed.fit.forms import Array
-from wattshed.fleet import DEFAULT_CLASS, Slo
+from wattshed.fleet import DEFAULT_CLASS, Deployment, Slo
 from wattshed.profiles import predict
 from wattshed.records import Profile
 from wattshed.workload.table import Queries
+
+
+def query_profile(deployment: Deployment) -> Profile:
+    """The profile of a deployment, which must be of single queries.
+
+    Raises
+    ------
+    ProfileError
+    """
+    if isinstance(deployment.profile, Profile):
+        return deployment.profile
+    raise ProfileError(
+        f"{deployment.name}.profile",
+        f"{deployment.profile.name} is an iteration profile, which cannot be planned yet",
+        "name a profile of single queries",
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wattshed.errors import ParameterError, UnservableError
 from wattshed.fit.forms import Array
 from wattshed.fleet import DEFAULT_CLASS, Deployment, Fleet, Slo, describe_slo
-from wattshed.plan.latency import keeps_slo
+from wattshed.plan.latency import keeps_slo, query_profile
 from wattshed.profiles import predict
 from wattshed.workload.table import Queries, Workload
 
@@ -119,7 +119,7 @@ def predict_problem(
     if round_robin is None:
         round_robin = np.zeros((len(queries.m), len(fleet.deployments)), np.int64)
     deployments = sorted(fleet.deployments, key=lambda d: d.name)
-    predictions = [predict(d.profile, queries.m, queries.n) for d in deployments]
+    predictions = [predict(query_profile(d), queries.m, queries.n) for d in deployments]
     runtime = np.stack([p.runtime_s for p in predictions], axis=1)
     host = np.array([d.host_power_w for d in deployments])
     return Problem(
@@ -138,7 +138,7 @@ def predict_problem(
 
 def _admits(deployment: Deployment, queries: Queries, slo: dict[str, Slo]) -> NDArray[np.bool_]:
     """Where token limits and the SLO of the query's class let it go, bool array (Q,)."""
-    admitted = keeps_slo(deployment.profile, queries, slo)
+    admitted = keeps_slo(query_profile(deployment), queries, slo)
     for name, tokens in limited_tokens(queries.m, queries.n).items():
         limit = getattr(deployment, name)
         if limit is not None:

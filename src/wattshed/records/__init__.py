@@ -4,11 +4,19 @@ They are plain values: no behaviour beyond their own meaning, SI units in every 
 and msgspec turns them into JSON and back with the path of whatever is wrong.
 """
 
+from wattshed.records.bound import BoundPart, EnergyBound
 from wattshed.records.common import (
     Boundary,
     Interval,
     Kind,
     Provenance,
+)
+from wattshed.records.fleet import (
+    Deployment,
+    EngineSettings,
+    Fleet,
+    Sleep,
+    Slo,
 )
 from wattshed.records.front import (
     AccuracyPoint,
@@ -58,6 +66,7 @@ from wattshed.records.site import Factor, Impact, Signal, Site
 
 __all__ = [
     "AccuracyPoint",
+    "BoundPart",
     "Boundary",
     "Budget",
     "ClockResponse",
@@ -65,11 +74,15 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "Decision",
+    "Deployment",
     "DeploymentPrices",
     "Domain",
     "DrawnCost",
     "Endpoint",
+    "EnergyBound",
+    "EngineSettings",
     "Factor",
+    "Fleet",
     "FormScore",
     "FrontPoint",
     "Gap",
@@ -101,6 +114,8 @@ __all__ = [
     "Sensitivity",
     "Signal",
     "Site",
+    "Sleep",
+    "Slo",
     "StepDomain",
     "Threshold",
 ]

@@ -111,7 +111,7 @@ def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
     beside = prompt_steps(tables, f, batch, 0.0, room, usual)
     beside -= decode_step(tables, f, batch, 0.0) * ((usual + room - 1) // room)
     tbt += max(beside, 0.0) * batch / max(wanted.usual_n, 1.0)
-    return max(ttft / wanted.ttft_s, tbt / wanted.tbt_s)
+    return float(max(ttft / wanted.ttft_s, tbt / wanted.tbt_s))
 
 
 @inlined

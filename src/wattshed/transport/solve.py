@@ -327,6 +327,8 @@ def _settle_lumps(search: _Search, part: Restricted, found: Fractional) -> Array
         if not lumps.any():
             break
         free[part.owner[lumps]] = False
+        if not free.any():
+            break
         whole = amount / count[part.owner]
         rest = solve_fractional(hold(part, free, whole), found.price, search.ceiling)
         if (rest.excess > EXCESS).any():

@@ -150,7 +150,7 @@ def make_whole(
         amount.copy(),
         part.room + ROUNDING - amount @ usage,
     )
-    level = float(price.sum()) or abs(enough)
+    level = float(price.sum()) or abs(enough) or 1.0  # where nothing costs anything
     fine = FINE * (price + level / len(price))
     _into_bounds(packing, fine, MARGIN * abs(enough) / level)
     if packing.fits:
