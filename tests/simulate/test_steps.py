@@ -252,7 +252,7 @@ def test_many_small_pieces_are_one_result(
         fleet = [make_batching(replicas=3)]
         world = lay_out(fleet, requests, np.ones(1))
         routing = make_routing("least-outstanding", fleet, requests)
-        gaps, _ = run_world(world, routing, compile_control(None, fleet, requests, None), room)
+        gaps, _ = run_world(world, routing, compile_control(None, fleet, None), room)
         return gaps.gap_s, gaps.steps, world.requests["finish_s"]
 
     for whole, pieces in zip(collected(10_000), collected(1), strict=True):

@@ -107,9 +107,9 @@ def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cel
 
 def _engine(deployment: Deployment) -> list[Cell]:
     """Engine settings, defaults included; empty for a profile of single queries."""
+    from wattshed.engines.model import UNLIMITED
     from wattshed.records import IterationProfile
     from wattshed.serving import engine_settings
-    from wattshed.engines.model import UNLIMITED
 
     if not isinstance(deployment.profile, IterationProfile):
         return [None] * len(ENGINE_COLUMNS)

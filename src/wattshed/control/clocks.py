@@ -59,8 +59,9 @@ class PhaseAwareClock:
     lately, must keep the limit between tokens, less the headroom. While prompts are processed,
     all whose first tokens are due must have them before a part of their limit is used up: the
     rest is the reserve for those who have yet to come. Who waits for a place, or cannot be served
-    in time at any clock, is served at the highest. The clock is raised at once, and lowered only
-    when it was not raised for `hold_s`.
+    in time at any clock, is served at the highest. Both parts shrink with each promise that was
+    broken here, and grow back with those that are kept. The clock is raised at once, and lowered
+    only when it was not raised for `hold_s`.
 
     The rule for prompts is Optimal Available (Yao, Demers and Shenker 1995) on the line as it is.
 
@@ -92,11 +93,11 @@ class PhaseAwareClock:
         top = len(seen.clocks) - 1
         if seen.waits_for_place:
             return top
-        limit_s = seen.tbt_limit_s * (1 - self.headroom) - seen.excess_s
+        limit_s = seen.tbt_limit_s * (1 - self.headroom) * seen.trust - seen.excess_s
         for f in range(top):
             if seen.decoding and seen.last_step_s[f] > limit_s:
                 continue
-            if seen.prompts and seen.ttft_part[f] > 1 - self.reserve:
+            if seen.prompts and seen.ttft_part[f] > (1 - self.reserve) * seen.trust:
                 continue
             return f
         return top

@@ -33,6 +33,8 @@ class Observation:
         limit, at each clock (F); 0 if there are none.
     tbt_limit_s : float
         inf if nothing was promised.
+    trust : float
+        Part of the limits that may be used, as learned from promises kept and broken here.
     there : int
         Requests that it has, waiting ones included.
     max_batch : int
@@ -48,6 +50,7 @@ class Observation:
     excess_s: float
     ttft_part: tuple[float, ...]
     tbt_limit_s: float
+    trust: float
     there: int
     max_batch: int
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from wattshed.compiled import inlined
 from wattshed.engines.rules import decode_above, decode_step, prompt_above, prompt_steps
+
+SURE = 2.0
+"""Standard deviations by which a wait for others to end is taken to be longer than its mean."""
 
 
 class Bid(NamedTuple):
@@ -96,21 +101,24 @@ def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
     batch = min(there + 1, seen.max_batch)
     held = seen.held + seen.backlog
     room = max(seen.chunk - seen.batch, 1)
-    ttft = seen.extra_s
-    ttft += prompt_steps(tables, f, seen.batch, seen.held, room, seen.backlog + wanted.m)
-    step_s = decode_step(tables, f, max(seen.batch, 1), seen.held)
-    if seen.batch > 0:
-        ttft += 0.5 * step_s
-    if there >= seen.max_batch:
-        ttft += (there + 1 - seen.max_batch) * wanted.usual_n / batch * step_s
-    over = held + wanted.m + wanted.n_late - seen.kv
-    if over > 0 and held > 0:
-        ttft += over / held * wanted.usual_n * step_s
     tbt = decode_step(tables, f, batch, held + wanted.m + wanted.n_late)
     usual = max(int(wanted.usual_m), 1)
     beside = prompt_steps(tables, f, batch, 0.0, room, usual)
     beside -= decode_step(tables, f, batch, 0.0) * ((usual + room - 1) // room)
     tbt += max(beside, 0.0) * batch / max(wanted.usual_n, 1.0)
+    ttft = seen.extra_s
+    ttft += prompt_steps(tables, f, seen.batch, seen.held, room, seen.backlog + wanted.m)
+    if seen.batch > 0:
+        ttft += 0.5 * decode_step(tables, f, seen.batch, seen.held)
+    leaving = 0.0
+    if there >= seen.max_batch:
+        leaving = there + 1.0 - seen.max_batch
+    over = held + wanted.m + wanted.n_late - seen.kv
+    if over > 0 and held > 0:
+        leaving = max(leaving, over / held * there)
+    if leaving > 0:
+        # So many answers must end before; they do so one by one, at random.
+        ttft += (leaving + SURE * np.sqrt(leaving)) * wanted.usual_n / max(there, 1) * tbt
     return float(max(ttft / wanted.ttft_s, tbt / wanted.tbt_s))
 
 

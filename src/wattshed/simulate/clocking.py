@@ -55,7 +55,8 @@ def _by_phase(world: Any, control: Any, r: int, now: float) -> int:
     entered = replica.batch + (replica.joins + (replica.partial >= 0) if prompts else 0)
     if replica.head >= 0 and (not prompts or entered >= replica.cap):
         return int(top)  # somebody waits for a place
-    limit = control.tbt_s[replica.kind] * (1.0 - control.headroom) - replica.excess_s
+    limit = control.tbt_s[replica.kind] * (1.0 - control.headroom) * replica.trust
+    limit -= replica.excess_s
     for f in range(kind.clock, top):
         if replica.batch > 0 and _last_step(world, r, f) > limit:
             continue
@@ -80,24 +81,31 @@ def _in_time(world: Any, control: Any, r: int, f: int, now: float) -> bool:
     ready = now + prompt_time(world, r, f)
     for i in range(replica.joins):
         q = world.slots[replica.slot + i].joining
-        if world.requests[q].produced == 0 and ready > control.first_by_s[q]:
+        if world.requests[q].produced == 0 and ready > _due(world, control, r, q):
             return False
     ahead, q, seen = 0, replica.partial, 0
     if q >= 0:
         ahead = world.requests[q].inputs + world.requests[q].produced - replica.partial_done
         late = world.requests[q].produced == 0 and (
-            ready + _more(world, r, f, ahead) > control.first_by_s[q]
+            ready + _more(world, r, f, ahead) > _due(world, control, r, q)
         )
         if late:
             return False
     q = replica.head
     while q >= 0 and seen < LOOK_AHEAD:
         ahead += world.requests[q].inputs + world.requests[q].produced
-        if ready + _more(world, r, f, ahead) > control.first_by_s[q]:
+        if ready + _more(world, r, f, ahead) > _due(world, control, r, q):
             return False
         q = world.requests[q].behind
         seen += 1
     return True
+
+
+@inlined
+def _due(world: Any, control: Any, r: int, q: int) -> float:
+    """When the first token of a request is due, the reserve taken off."""
+    within = control.first_within_s[q] * world.replicas[r].trust
+    return float(world.requests[q].arrival_s + within)
 
 
 @inlined

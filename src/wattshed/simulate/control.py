@@ -13,7 +13,6 @@ from wattshed.control.controller import Controller
 from wattshed.engines.model import Array, BatchingDeployment, Deployment
 from wattshed.errors import ParameterError
 from wattshed.simulate.clocking import FIXED, HIGHEST, PHASES
-from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
 
 
@@ -28,8 +27,8 @@ class Control(NamedTuple):
     headroom, hold_s : float
     tbt_s : array (K,)
         Limit between tokens at each deployment.
-    first_by_s : array (Q,)
-        When the first token is due, the reserve taken off.
+    first_within_s : array (Q,)
+        Of the arrival, the first token is due; the reserve taken off.
     cap_share : float
     cap_least : int
     """
@@ -39,7 +38,7 @@ class Control(NamedTuple):
     headroom: float
     hold_s: float
     tbt_s: Array
-    first_by_s: Array
+    first_within_s: Array
     cap_share: float
     cap_least: int
 
@@ -47,7 +46,6 @@ class Control(NamedTuple):
 def compile_control(
     controller: Controller | None,
     deployments: Sequence[Deployment],
-    requests: Requests,
     promises: Promises | None,
 ) -> Control:
     """A controller of the package for the event loop.
@@ -78,5 +76,5 @@ def compile_control(
         headroom=controller.headroom,
         hold_s=controller.hold_s,
         tbt_s=np.full(len(steady), promises.tbt_s.min(initial=np.inf)),
-        first_by_s=requests.arrival_s + (1 - controller.reserve) * promises.ttft_s,
+        first_within_s=(1 - controller.reserve) * promises.ttft_s,
     )

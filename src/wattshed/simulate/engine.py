@@ -96,7 +96,7 @@ def simulate_requests(  # noqa: PLR0913 - each is one thing that may be chosen
     routing = make_routing(
         policy, fleet, requests, share=share, cost=cost, promises=promises, retry=retry, seed=seed
     )
-    control = compile_control(controller, fleet, requests, promises)
+    control = compile_control(controller, fleet, promises)
     world = lay_out(fleet, requests, weights(fleet, share), outages)
     # About four blocks for each request, rarely more.
     room = min(4 * len(requests) + 1, ROOM) if gaps else 0

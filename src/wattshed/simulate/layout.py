@@ -68,6 +68,7 @@ REPLICA = np.dtype(
         ("cap", "i8"),  # most sequences that its controller lets in
         ("begun_s", "f8"),  # of the block under way
         ("clocked_s", "f8"),  # when the clock was last raised
+        ("trust", "f8"),  # part of the limits that its controller may use
         ("excess_s", "f8"),  # by how much prompts lengthened steps lately, on average
         ("steps", "i8"),
         ("prompts", "i8"),
@@ -238,6 +239,7 @@ def _replicas(kinds: Records) -> Records:
     replicas["cap"] = batch
     replicas["clock"] = kinds["clock_end"][replicas["kind"]] - 1
     replicas["clocked_s"] = -np.inf
+    replicas["trust"] = 1.0
     for name in ("partial", "head", "tail"):
         replicas[name] = -1
     return replicas

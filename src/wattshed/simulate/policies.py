@@ -64,7 +64,9 @@ class Promises:
     expected, late : arrays (Q,)
         Output tokens: the mean of the forecast, and the quantile for which promises are kept.
     headroom : float
-        Part of the limits that a policy does not use.
+        Part of the limits that a policy does not use at first; it learns from there.
+    target : float
+        Part of the promises that is to be kept.
     clock : int array (K,), optional
         At which a policy predicts steps, as a place in the clocks of each deployment; the
         highest unless told.
@@ -79,6 +81,7 @@ class Promises:
     expected: Array
     late: Array
     headroom: float = 0.1
+    target: float = 0.99
     clock: NDArray[np.int64] | None = None
     alone: NDArray[np.void] | None = None
     tenant: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -134,7 +137,6 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
             "promises", "none", f"the policy {policy!r} needs limits and forecasts"
         )
     known = promises or Promises(*np.ones((4, 0)))
-    free = 1.0 - known.headroom
     return Routing(
         code,
         retry,
@@ -142,8 +144,10 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
         _costs(cost, queries, kinds),
         known.expected,
         known.late,
-        known.ttft_s * free,
-        known.tbt_s * free,
+        known.ttft_s,
+        known.tbt_s,
+        known.target,
+        np.array([1.0 - known.headroom]),
         policy == "packed",
         _clocks(deployments, known.clock),
         _alone(deployments if code == FRUGAL else [], known.alone, queries),

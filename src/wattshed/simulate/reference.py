@@ -15,6 +15,7 @@ import numpy as np
 
 from wattshed.control.clocks import PinnedMaximum
 from wattshed.control.controller import Controller, Observation, Setting
+from wattshed.control.learning import TRUST_GAIN, learn
 from wattshed.engines.model import (
     Array,
     BatchingDeployment,
@@ -93,6 +94,7 @@ class Replica:
     clock: int = -1
     cap: int = 0
     raised_s: float = -math.inf
+    trust: float = 1.0
     excess_s: float = 0.0
     asked: bool = False  # since the last change of who is there
 
@@ -372,6 +374,7 @@ class StepByStep:
             r.excess_s,
             tuple(self.ttft_part(r, deployment, c, now) for c in clocks),
             tbt,
+            r.trust,
             there,
             deployment.max_batch,
         )
@@ -565,6 +568,12 @@ class StepByStep:
         """A request is served."""
         self.found.finish[s.q] = now
         self.found.fate[s.q] = SERVED
+        first = self.found.first[s.q]
+        if self.promises is not None and not math.isnan(first):
+            in_time = first - self.requests.arrival_s[s.q] <= self.promises.ttft_s[s.q]
+            steady = now - first <= self.promises.tbt_s[s.q] * (s.outputs - 1)
+            target = self.promises.target
+            replica.trust = learn.py_func(replica.trust, in_time and steady, target, TRUST_GAIN)
         replica.running.remove(s)
         replica.outstanding -= 1
 

@@ -50,6 +50,10 @@ class Routing(NamedTuple):
         Output tokens forecast: mean, and the quantile for promises.
     ttft_s, tbt_s : arrays (Q,), or (0,)
         Limits.
+    target : float
+        Part of the promises that is to be kept.
+    keep : array (1,)
+        FRUGAL: part of the limits that predictions may use up; learned, written.
     packs : bool
         FRUGAL: take the fullest of those that keep their promises.
     clock : int array (K,)
@@ -70,6 +74,8 @@ class Routing(NamedTuple):
     late: Array
     ttft_s: Array
     tbt_s: Array
+    target: float
+    keep: Array
     packs: bool
     clock: NDArray[np.int64]
     alone: Any
@@ -266,7 +272,7 @@ def _frugal(world: Any, routing: Any, q: int, now: float) -> int:
                 continue  # no better, whatever its lateness
             if not alone:
                 lateness = lateness_of(world, seen, wanted)
-            other = Bid(lateness, total, world.load[r])
+            other = Bid(lateness / routing.keep[0], total, world.load[r])
             if best < 0 or better(other, bid, routing.packs):
                 best, bid, spent = r, other, joules
     if best >= 0:

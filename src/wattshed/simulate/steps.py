@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from wattshed.compiled import called, inlined
+from wattshed.control.learning import KEEP_GAIN, TRUST_GAIN, learn
 from wattshed.engines.rules import piece_of
 from wattshed.simulate.layout import DECODE, PREFILL, QUERY, RUNS, SERVED
 from wattshed.simulate.ledger import book, rest
@@ -226,9 +229,17 @@ def _record(
 
 @inlined
 def _finish(world: Any, routing: Any, r: int, q: int, now: float) -> None:
-    world.requests[q].finish_s = now
-    world.requests[q].fate = SERVED
+    request = world.requests[q]
+    request.finish_s = now
+    request.fate = SERVED
     count(world, routing, r, -1)
+    if len(routing.ttft_s) > 0 and not np.isnan(request.first_s):
+        kept = request.first_s - request.arrival_s <= routing.ttft_s[q] and (
+            now - request.first_s <= routing.tbt_s[q] * (request.outputs - 1)
+        )
+        replica = world.replicas[r]
+        replica.trust = learn(replica.trust, kept, routing.target, TRUST_GAIN)
+        routing.keep[0] = learn(routing.keep[0], kept, routing.target, KEEP_GAIN)
 
 
 @inlined
