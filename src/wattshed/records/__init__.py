@@ -61,7 +61,18 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
-from wattshed.records.route import Decision, Endpoint, Request
+from wattshed.records.route import Decision, Endpoint, Request, Served
+from wattshed.records.simulation import (
+    ClassResult,
+    DeploymentResult,
+    Distribution,
+    Latency,
+    Saving,
+    SimulatedEnergy,
+    SimulatedPolicy,
+    SimulationResults,
+    Stack,
+)
 from wattshed.records.site import Factor, Impact, Signal, Site
 
 __all__ = [
@@ -69,6 +80,7 @@ __all__ = [
     "BoundPart",
     "Boundary",
     "Budget",
+    "ClassResult",
     "ClockResponse",
     "ContextCost",
     "Curve",
@@ -76,6 +88,8 @@ __all__ = [
     "Decision",
     "Deployment",
     "DeploymentPrices",
+    "DeploymentResult",
+    "Distribution",
     "Domain",
     "DrawnCost",
     "Endpoint",
@@ -93,6 +107,7 @@ __all__ = [
     "IterationProfile",
     "Kind",
     "Knees",
+    "Latency",
     "LimitUse",
     "OutOfSample",
     "Pareto",
@@ -111,11 +126,17 @@ __all__ = [
     "Robust",
     "Rule",
     "RulePoint",
+    "Saving",
     "Sensitivity",
+    "Served",
     "Signal",
+    "SimulatedEnergy",
+    "SimulatedPolicy",
+    "SimulationResults",
     "Site",
     "Sleep",
     "Slo",
+    "Stack",
     "StepDomain",
     "Threshold",
 ]

@@ -22,6 +22,10 @@ class Request(msgspec.Struct, frozen=True):
         From arrival to the last token.
     max_output_tokens : int or None
         At which the engine will cut the answer off: no forecast is longer.
+    late_output_tokens : float or None
+        Quantile of the forecast for which latency is promised; the forecast itself if None.
+    tenant : str
+        Whose budget it is charged to.
     """
 
     id: str
@@ -31,6 +35,8 @@ class Request(msgspec.Struct, frozen=True):
     arrival_s: float = 0.0
     deadline_s: float | None = None
     max_output_tokens: int | None = None
+    late_output_tokens: float | None = None
+    tenant: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -43,7 +49,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     deployment : str
         Of the fleet.
     running, waiting : int
-        Requests that it works on, and that wait for it.
+        Requests that it works on, and that wait for it. An engine that batches works on those
+        that decode; those whose prompts are not processed yet wait.
+    context_tokens : int
+        Tokens in the KV cache of those that decode.
+    prompt_tokens : int
+        That are still to be processed.
+    asleep : bool
     healthy : bool
         Whether it may be sent anything.
     """
@@ -53,6 +65,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     running: int = 0
     waiting: int = 0
     healthy: bool = True
+    context_tokens: int = 0
+    prompt_tokens: int = 0
+    asleep: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -73,3 +88,23 @@ class Decision(msgspec.Struct, frozen=True):
     endpoint: str | None
     reason: str = ""
     costs: dict[str, float] = {}
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What became of a request that was sent.
+
+    Attributes
+    ----------
+    id : str
+        Of the request.
+    endpoint : str
+    finished_s : float
+    kept : bool or None
+        Whether the latency that its class was promised was kept; None if nothing was promised, or
+        it is not known.
+    """
+
+    id: str
+    endpoint: str
+    finished_s: float
+    kept: bool | None = None

@@ -10,9 +10,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wattshed.compiled import inlined
+from wattshed.compiled import compiled, inlined
 from wattshed.engines.rules import decode_above, decode_step, prompt_above, prompt_steps
 
+ENDPOINT = np.dtype(
+    [
+        ("kind", "i8"),
+        ("alone", "?"),  # serves one query at a time
+        ("f", "i8"),
+        ("max_batch", "i8"),
+        ("chunk", "i8"),
+        ("kv", "i8"),
+        ("idle_w", "f8"),
+        ("batch", "i8"),
+        ("held", "i8"),
+        ("waiting", "i8"),
+        ("backlog", "i8"),
+        ("extra_s", "f8"),
+        ("extra_j", "f8"),
+        ("load", "f8"),
+        ("runtime_s", "f8"),  # of the request alone, by the forecast
+        ("energy_j", "f8"),
+        ("first_s", "f8"),
+    ]
+)
+"""An endpoint as `choose` reads it; see `Seen`."""
+USUAL_OF = 1.0 / 256.0
+"""Weight of a new request in the means of requests lately."""
 SURE = 2.0
 """Standard deviations by which a wait for others to end is taken to be longer than its mean."""
 
@@ -23,7 +47,8 @@ class Bid(NamedTuple):
     Attributes
     ----------
     lateness : float
-        Largest of predicted TTFT and TBT over their limits: at most 1 if it keeps its promises.
+        Largest of predicted TTFT, TBT and E2E over the part of their limits that may be used: at
+        most 1 if it keeps its promises.
     joules : float
         What the request adds to the energy of the fleet, with the prices of budgets.
     load : float
@@ -73,10 +98,13 @@ class Wanted(NamedTuple):
     m : int
     n, n_late : float
         Expected output tokens, and the quantile that promises are kept for.
-    ttft_s, tbt_s : float
-        Limits, headroom taken off; inf for none.
+    ttft_s, tbt_s, e2e_s : float
+        Limits; inf for none.
     usual_m, usual_n : float
         Of the requests lately: what will come between.
+    tenant : int
+        Of the budgets; -1 for none.
+    now_s : float
     """
 
     m: int
@@ -84,13 +112,16 @@ class Wanted(NamedTuple):
     n_late: float
     ttft_s: float
     tbt_s: float
+    e2e_s: float
     usual_m: float
     usual_n: float
+    tenant: int
+    now_s: float
 
 
 @inlined
 def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
-    """Larger of predicted TTFT and TBT over their limits.
+    """Largest of predicted TTFT, TBT and E2E over their limits.
 
     TTFT: the steps until the prompts before it and its own are processed, half a step for the one
     under way, and the wait for a place if batch or KV cache are full. TBT: a step of all who are
@@ -119,7 +150,14 @@ def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
     if leaving > 0:
         # So many answers must end before; they do so one by one, at random.
         ttft += (leaving + SURE * np.sqrt(leaving)) * wanted.usual_n / max(there, 1) * tbt
-    return float(max(ttft / wanted.ttft_s, tbt / wanted.tbt_s))
+    return late_by(wanted, ttft, tbt)
+
+
+@inlined
+def late_by(wanted: Any, ttft_s: float, tbt_s: float) -> float:
+    """Largest of TTFT, TBT and E2E over their limits."""
+    e2e_s = ttft_s + max(wanted.n_late - 1.0, 0.0) * tbt_s
+    return float(max(ttft_s / wanted.ttft_s, tbt_s / wanted.tbt_s, e2e_s / wanted.e2e_s))
 
 
 @inlined
@@ -180,21 +218,21 @@ def _use(budgets: Any, g: int, k: int, joules: float, now: float) -> float:
 
 
 @inlined
-def price_of(budgets: Any, k: int, tenant: int, joules: float, now: float) -> float:
+def price_of(budgets: Any, k: int, wanted: Any, joules: float) -> float:
     """What a request pays for the budgets that it uses, J."""
     total = 0.0
     for g in range(len(budgets.queue)):
-        if budgets.tenant[g] < 0 or budgets.tenant[g] == tenant:
-            total += budgets.price[g] * budgets.queue[g] * _use(budgets, g, k, joules, now)
+        if budgets.tenant[g] < 0 or budgets.tenant[g] == wanted.tenant:
+            total += budgets.price[g] * budgets.queue[g] * _use(budgets, g, k, joules, wanted.now_s)
     return total
 
 
 @inlined
-def spend(budgets: Any, k: int, tenant: int, joules: float, now: float) -> None:
+def spend(budgets: Any, k: int, wanted: Any, joules: float) -> None:
     """Write down what a request uses."""
     for g in range(len(budgets.queue)):
-        if budgets.tenant[g] < 0 or budgets.tenant[g] == tenant:
-            owed = budgets.queue[g] + _use(budgets, g, k, joules, now)
+        if budgets.tenant[g] < 0 or budgets.tenant[g] == wanted.tenant:
+            owed = budgets.queue[g] + _use(budgets, g, k, joules, wanted.now_s)
             budgets.queue[g] = max(owed, 0.0)
 
 
@@ -213,3 +251,58 @@ def better(one: Any, other: Any, packs: bool) -> bool:
     if packs:
         return bool(one.load > other.load)
     return bool(one.joules < other.joules or (one.joules == other.joules and one.load < other.load))
+
+
+@inlined
+def usual_after(usual: float, latest: float) -> float:
+    """Mean over the requests lately."""
+    return usual + USUAL_OF * (latest - usual)
+
+
+@compiled
+def choose(tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budgets: Any) -> int:
+    """The best of some endpoints, and charge the budgets; -1 if there is none.
+
+    Parameters
+    ----------
+    tables : Tables
+    rows : array of ENDPOINT (N,)
+    wanted : Wanted
+    keep : float
+        Part of the limits that may be used.
+    packs : bool
+    budgets : Budgets
+    """
+    best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
+    for i in range(len(rows)):
+        row = rows[i]
+        seen = Seen(
+            row.f,
+            row.max_batch,
+            row.chunk,
+            row.kv,
+            row.idle_w,
+            row.batch,
+            row.held,
+            row.waiting,
+            row.backlog,
+            row.extra_s,
+            row.extra_j,
+        )
+        if row.alone:
+            tbt_s = (row.runtime_s - row.first_s) / max(wanted.n - 1.0, 1.0)
+            lateness = late_by(wanted, row.load * row.runtime_s + row.first_s, tbt_s)
+            joules = row.energy_j - row.idle_w * row.runtime_s
+        else:
+            lateness, joules = np.inf, joules_of(tables, seen, wanted)
+        total = joules + price_of(budgets, row.kind, wanted, joules)
+        if best >= 0 and not packs and bid.lateness <= 1.0 and total > bid.joules:
+            continue  # no better, whatever its lateness
+        if not row.alone:
+            lateness = lateness_of(tables, seen, wanted)
+        other = Bid(lateness / keep, total, row.load)
+        if best < 0 or better(other, bid, packs):
+            best, bid, spent = i, other, joules
+    if best >= 0:
+        spend(budgets, rows[best].kind, wanted, spent)
+    return best

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wattshed.fleet import Fleet
-from wattshed.records import Decision, Endpoint, PriceRule, Request
+from wattshed.records import Decision, Endpoint, PriceRule, Request, Served
 from wattshed.route.outlook import Outlook, Outlooks
 from wattshed.route.refusal import why_none
 
@@ -36,6 +36,15 @@ class Policy(Protocol):
             An endpoint that is healthy and whose deployment may serve the request, or None with
             the reason.
         """
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """What a policy has besides if it wants to know what became of requests."""
+
+    def finished(self, served: Served) -> None:
+        """Told once of each request that ended."""
         ...
 
 

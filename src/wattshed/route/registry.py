@@ -13,13 +13,17 @@ from wattshed.fleet import Fleet, load_fleet
 from wattshed.plan.files import PlanFile, load_plan, planned_fleet
 from wattshed.records import PriceRule
 from wattshed.route import zoo
+from wattshed.route.frugal import frugal, packed
 from wattshed.route.policy import Policy
 
 GROUP = "wattshed.policies"
 """Entry points of other packages: a name, and a factory that takes a fleet and settings."""
 
 POLICIES: dict[str, Callable[..., Policy]] = {
+    "frugal": frugal,
     "least-loaded": zoo.least_loaded,
+    "packed": packed,
+    "power-of-two": zoo.power_of_two,
     "prices": zoo.prices,
     "random": zoo.random,
     "round-robin": zoo.round_robin,

@@ -108,6 +108,19 @@ def random(fleet: Fleet, *, seed: int = 0) -> FilteredPolicy:
     return FilteredPolicy(fleet, pick)
 
 
+def power_of_two(fleet: Fleet, *, seed: int = 0) -> FilteredPolicy:
+    """Of two endpoints drawn at random the less loaded, the first drawn if both are alike."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+
+    def pick(_request: Request, _outlook: Outlook, found: list[Endpoint]) -> Decision:
+        order = sorted(found, key=lambda e: e.name)
+        drawn = rng.choice(len(order), size=min(2, len(order)), replace=False)
+        best = min((order[i] for i in drawn), key=lambda e: e.running + e.waiting)
+        return Decision(best.name)
+
+    return FilteredPolicy(fleet, pick)
+
+
 def _refuse_unknown(fleet: Fleet, *deployments: str) -> None:
     names = [d.name for d in fleet.deployments]
     for name in deployments:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wattshed.engines.model import Array, BatchingDeployment, Deployment, OneQueryDeployment
 from wattshed.errors import ParameterError
+from wattshed.route.frugal import no_budgets
 from wattshed.route.frugal_rule import Budgets
 from wattshed.simulate.layout import ALONE
 from wattshed.simulate.model import Requests
@@ -39,20 +40,6 @@ POLICIES = {
 DRAWS = {DRAW: 1, POWER_OF_TWO: 2}
 
 
-def no_budgets(deployments: int) -> Budgets:
-    """No budget for some deployments."""
-    none = np.zeros((0, deployments))
-    return Budgets(
-        np.zeros((0, deployments, 1)),
-        none,
-        none[:, 0],
-        none[:, 0],
-        np.zeros(0, np.int64),
-        np.zeros(0),
-        np.inf,
-    )
-
-
 @dataclass(frozen=True)
 class Promises:
     """What requests (Q) were promised, and what is expected of them.
@@ -61,6 +48,8 @@ class Promises:
     ----------
     ttft_s, tbt_s : arrays (Q,)
         Limits; inf where nothing was promised.
+    e2e_s : array (Q,), optional
+        Likewise; none unless told.
     expected, late : arrays (Q,)
         Output tokens: the mean of the forecast, and the quantile for which promises are kept.
     headroom : float
@@ -80,6 +69,7 @@ class Promises:
     tbt_s: Array
     expected: Array
     late: Array
+    e2e_s: Array | None = None
     headroom: float = 0.1
     target: float = 0.99
     clock: NDArray[np.int64] | None = None
@@ -88,7 +78,9 @@ class Promises:
     budgets: Budgets | None = None
 
     def __post_init__(self) -> None:
-        for name in ("ttft_s", "tbt_s", "expected", "late"):
+        if self.e2e_s is None:
+            object.__setattr__(self, "e2e_s", np.full_like(self.ttft_s, np.inf))
+        for name in ("ttft_s", "tbt_s", "e2e_s", "expected", "late"):
             values = np.ascontiguousarray(getattr(self, name), float)
             object.__setattr__(self, name, values)
             if not (values > 0).all():
@@ -146,6 +138,7 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
         known.late,
         known.ttft_s,
         known.tbt_s,
+        np.full_like(known.ttft_s, np.inf) if known.e2e_s is None else known.e2e_s,
         known.target,
         np.array([1.0 - known.headroom]),
         policy == "packed",

@@ -15,7 +15,6 @@ import numpy as np
 
 from wattshed.control.clocks import PinnedMaximum
 from wattshed.control.controller import Controller, Observation, Setting
-from wattshed.control.learning import TRUST_GAIN, learn
 from wattshed.engines.model import (
     Array,
     BatchingDeployment,
@@ -24,6 +23,7 @@ from wattshed.engines.model import (
     OneQueryDeployment,
     StepModel,
 )
+from wattshed.learning import TRUST_GAIN, part_after
 from wattshed.simulate.clocking import LOOK_AHEAD
 from wattshed.simulate.layout import (
     BOOT,
@@ -572,8 +572,10 @@ class StepByStep:
         if self.promises is not None and not math.isnan(first):
             in_time = first - self.requests.arrival_s[s.q] <= self.promises.ttft_s[s.q]
             steady = now - first <= self.promises.tbt_s[s.q] * (s.outputs - 1)
+            assert self.promises.e2e_s is not None
+            in_time = in_time and now - self.requests.arrival_s[s.q] <= self.promises.e2e_s[s.q]
             target = self.promises.target
-            replica.trust = learn.py_func(replica.trust, in_time and steady, target, TRUST_GAIN)
+            replica.trust = part_after(replica.trust, in_time and steady, target, TRUST_GAIN)
         replica.running.remove(s)
         replica.outstanding -= 1
 

@@ -19,9 +19,11 @@ from wattshed.route.frugal_rule import (
     Wanted,
     better,
     joules_of,
+    late_by,
     lateness_of,
     price_of,
     spend,
+    usual_after,
 )
 from wattshed.simulate.layout import CHOSEN, LAST, PREFILL
 from wattshed.simulate.ledger import asleep
@@ -30,8 +32,6 @@ from wattshed.simulate.structures import replay
 ROUND_ROBIN, DRAW, LEAST_OUTSTANDING, POWER_OF_TWO, RANKED, FRUGAL, EXTERNAL = range(7)
 AWAY = 2.0**40
 """Added to the load of a replica that takes no requests."""
-USUAL_OF = 1.0 / 256.0
-"""Weight of a new request in the means of requests lately."""
 
 
 class Routing(NamedTuple):
@@ -48,7 +48,7 @@ class Routing(NamedTuple):
         Least is first for RANKED; inf where a deployment may not serve a request.
     expected, late : arrays (Q,), or (0,)
         Output tokens forecast: mean, and the quantile for promises.
-    ttft_s, tbt_s : arrays (Q,), or (0,)
+    ttft_s, tbt_s, e2e_s : arrays (Q,), or (0,)
         Limits.
     target : float
         Part of the promises that is to be kept.
@@ -74,6 +74,7 @@ class Routing(NamedTuple):
     late: Array
     ttft_s: Array
     tbt_s: Array
+    e2e_s: Array
     target: float
     keep: Array
     packs: bool
@@ -249,8 +250,7 @@ def _able(world: Any, routing: Any, q: int, i: int) -> int:
 @called
 def _frugal(world: Any, routing: Any, q: int, now: float) -> int:
     """See `wattshed.route.frugal_rule`."""
-    wanted = _wanted(world, routing, q)
-    tenant = routing.tenant[q] if len(routing.tenant) > 0 else -1
+    wanted = _wanted(world, routing, q, now)
     best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
     for k in range(len(world.kinds)):
         if not _admits(world, routing, k, q):
@@ -263,11 +263,11 @@ def _frugal(world: Any, routing: Any, q: int, now: float) -> int:
             empty = empty or (world.load[r] == 0 and not sleeps)
             alone = world.kinds[k].row >= 0
             if alone:
-                lateness, joules = _bid_alone(world, routing, q, r)
+                lateness, joules = _bid_alone(world, routing, wanted, q, r)
             else:
                 seen = _seen(world, routing, r, sleeps)
                 lateness, joules = np.inf, joules_of(world, seen, wanted)
-            total = joules + price_of(routing.budgets, k, tenant, joules, now)
+            total = joules + price_of(routing.budgets, k, wanted, joules)
             if best >= 0 and not routing.packs and bid.lateness <= 1.0 and total > bid.joules:
                 continue  # no better, whatever its lateness
             if not alone:
@@ -276,36 +276,38 @@ def _frugal(world: Any, routing: Any, q: int, now: float) -> int:
             if best < 0 or better(other, bid, routing.packs):
                 best, bid, spent = r, other, joules
     if best >= 0:
-        spend(routing.budgets, world.replicas[best].kind, tenant, spent, now)
+        spend(routing.budgets, world.replicas[best].kind, wanted, spent)
     return int(best)
 
 
 @inlined
-def _wanted(world: Any, routing: Any, q: int) -> Any:
+def _wanted(world: Any, routing: Any, q: int, now: float) -> Any:
     request = world.requests[q]
     usual = routing.usual
-    usual[0] += USUAL_OF * (request.inputs - usual[0])
-    usual[1] += USUAL_OF * (routing.expected[q] - usual[1])
+    usual[0] = usual_after(usual[0], request.inputs)
+    usual[1] = usual_after(usual[1], routing.expected[q])
     return Wanted(
         request.inputs,
         routing.expected[q],
         routing.late[q],
         routing.ttft_s[q],
         routing.tbt_s[q],
+        routing.e2e_s[q],
         usual[0],
         usual[1],
+        routing.tenant[q] if len(routing.tenant) > 0 else -1,
+        now,
     )
 
 
 @inlined
-def _bid_alone(world: Any, routing: Any, q: int, r: int) -> tuple[float, float]:
+def _bid_alone(world: Any, routing: Any, wanted: Any, q: int, r: int) -> tuple[float, float]:
     """Lateness and joules where queries are served one after the other."""
     kind = world.kinds[world.replicas[r].kind]
     needs = routing.alone[kind.row, q]
     ttft = world.load[r] * needs.runtime_s + needs.first_s
     tbt = (needs.runtime_s - needs.first_s) / max(routing.expected[q] - 1.0, 1.0)
-    lateness = max(ttft / routing.ttft_s[q], tbt / routing.tbt_s[q])
-    return lateness, needs.energy_j - kind.idle_w * needs.runtime_s
+    return late_by(wanted, ttft, tbt), needs.energy_j - kind.idle_w * needs.runtime_s
 
 
 @inlined

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from wattshed.compiled import called, inlined
-from wattshed.control.learning import KEEP_GAIN, TRUST_GAIN, learn
 from wattshed.engines.rules import piece_of
+from wattshed.learning import KEEP_GAIN, TRUST_GAIN, learn
 from wattshed.simulate.layout import DECODE, PREFILL, QUERY, RUNS, SERVED
 from wattshed.simulate.ledger import book, rest
 from wattshed.simulate.peaks import longest_since, note_gap, note_join
@@ -236,6 +236,7 @@ def _finish(world: Any, routing: Any, r: int, q: int, now: float) -> None:
     if len(routing.ttft_s) > 0 and not np.isnan(request.first_s):
         kept = request.first_s - request.arrival_s <= routing.ttft_s[q] and (
             now - request.first_s <= routing.tbt_s[q] * (request.outputs - 1)
+            and now - request.arrival_s <= routing.e2e_s[q]
         )
         replica = world.replicas[r]
         replica.trust = learn(replica.trust, kept, routing.target, TRUST_GAIN)

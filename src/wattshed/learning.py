@@ -1,4 +1,4 @@
-"""Learn from kept and broken promises how much of a limit may be used, compiled."""
+"""Learn from kept and broken promises how much of a limit may be used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ KEEP_GAIN = 0.02
 LEAST = 0.05
 
 
-@inlined
-def learn(part: float, kept: bool, target: float, gain: float) -> float:
+def part_after(part: float, kept: bool, target: float, gain: float) -> float:
     """The part of a limit that may be used, after one more request.
 
     It falls with each broken promise and rises a little with each kept one, so that in the long
@@ -21,3 +20,7 @@ def learn(part: float, kept: bool, target: float, gain: float) -> float:
     """
     part += gain * (1.0 - target) if kept else -gain * target
     return min(max(part, LEAST), 1.0)
+
+
+learn = inlined(part_after)
+"""`part_after`, compiled."""

@@ -1,0 +1,181 @@
+"""Least marginal energy among the endpoints that keep their promises.
+
+`wattshed.route.frugal_rule` is the rule itself, which the simulator applies, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from wattshed.engines.model import BatchingDeployment
+from wattshed.engines.tables import tabulate
+from wattshed.errors import ParameterError
+from wattshed.fleet import DEFAULT_CLASS, Fleet, Slo
+from wattshed.learning import KEEP_GAIN, part_after
+from wattshed.profiles import predict
+from wattshed.records import Decision, Endpoint, Profile, Request, Served
+from wattshed.replicas import engines_of
+from wattshed.route.frugal_rule import ENDPOINT, USUAL_OF, Budgets, Wanted, choose
+from wattshed.route.outlook import Outlook, forecast
+from wattshed.route.policy import FilteredPolicy
+
+ONE = np.ones(1, np.int64)
+
+
+def no_budgets(deployments: int) -> Budgets:
+    """No budget for some deployments."""
+    none = np.zeros((0, deployments))
+    whose = np.zeros(0, np.int64)
+    unit = np.zeros((0, deployments, 1))
+    return Budgets(unit, none, none[:, 0], none[:, 0], whose, np.zeros(0), np.inf)
+
+
+class Frugal(FilteredPolicy):
+    """Where a request adds least to the energy of the fleet, and nobody's promise is broken.
+
+    For each endpoint it predicts the TTFT of the newcomer and the TBT of all who would be there.
+    Of those that keep both it takes the one whose energy grows least; where none keeps them, the
+    least late. How much of the limits may be used up is learned from what became of requests.
+
+    Parameters
+    ----------
+    fleet : Fleet
+        Its first deployment comes first where two are equal.
+    packs : bool
+        Take the fullest of those that keep their promises instead: "highest load feasible", as
+        PolyServe does within a class.
+    promises : dict, optional
+        By SLO class; those of the fleet unless told.
+    headroom : float
+        Part of the limits that is not used at first.
+    target : float
+        Part of the promises that is to be kept.
+    budgets : Budgets, optional
+    tenants : dict, optional
+        Number of each tenant in the budgets.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        packs: bool = False,
+        promises: Mapping[str, Slo] | None = None,
+        headroom: float = 0.1,
+        target: float = 0.99,
+        budgets: Budgets | None = None,
+        tenants: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(fleet, self._best)
+        for name, value in (("headroom", headroom), ("target", 1 - target)):
+            if not 0 <= value < 1:
+                raise ParameterError(f"policy {name}", f"{value:g}", "give a part, from 0 to 1")
+        self._packs, self._target, self._keep = packs, target, 1.0 - headroom
+        self._promises = fleet.slo if promises is None else promises
+        self._budgets = budgets or no_budgets(len(fleet.deployments))
+        self._tenants = dict(tenants or {})
+        self._usual: tuple[float, float] | None = None
+        self._engines = engines_of(fleet.deployments, ONE, ONE)
+        self._tables, first = tabulate(self._engines)
+        self._clock = first[1:] - 1
+        self._kind = {d.name: k for k, d in enumerate(fleet.deployments)}
+
+    def finished(self, served: Served) -> None:
+        """Learn from what became of a request."""
+        if served.kept is not None:
+            self._keep = part_after(self._keep, served.kept, self._target, KEEP_GAIN)
+
+    def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
+        order = sorted(found, key=lambda e: (self._kind[e.deployment], e.name))
+        rows = np.zeros(len(order), ENDPOINT)
+        for row, endpoint in zip(rows, order, strict=True):
+            self._write(row, endpoint, request, outlook)
+        index = choose(
+            self._tables,
+            rows,
+            self._wanted(request),
+            self._keep,
+            self._packs,
+            self._budgets,
+        )
+        return Decision(order[index].name)
+
+    def _wanted(self, request: Request) -> Wanted:
+        m, n = request.input_tokens, forecast(request)
+        late = n if request.late_output_tokens is None else request.late_output_tokens
+        before = self._usual or (float(m), n)
+        self._usual = (
+            before[0] + USUAL_OF * (m - before[0]),
+            before[1] + USUAL_OF * (n - before[1]),
+        )
+        slo = self._promises.get(request.slo_class, self._promises.get(DEFAULT_CLASS, Slo()))
+        limits = (slo.ttft_s, slo.tbt_s, slo.e2e_s)
+        ttft, tbt, e2e = (np.inf if limit is None else limit for limit in limits)
+        due = np.inf if request.deadline_s is None else request.deadline_s
+        tenant = self._tenants.get(request.tenant, -1)
+        limits = (ttft, tbt, min(e2e, due))
+        return Wanted(m, n, late, *limits, *self._usual, tenant, request.arrival_s)
+
+    def _write(self, row: Any, endpoint: Endpoint, request: Request, outlook: Outlook) -> None:
+        kind = self._kind[endpoint.deployment]
+        engine = self._engines[kind]
+        row["kind"], row["idle_w"] = kind, engine.idle_power_w
+        row["load"] = endpoint.running + endpoint.waiting
+        if isinstance(engine, BatchingDeployment):
+            self._write_batch(row, endpoint, engine)
+            return
+        profile = self.fleet.deployments[kind].profile
+        assert isinstance(profile, Profile)
+        row["alone"] = True
+        row["runtime_s"] = outlook.runtime_s[endpoint.deployment]
+        row["first_s"] = first_token_s(profile, request.input_tokens, row["runtime_s"])
+        row["energy_j"] = self._gross_j(kind, request)
+
+    def _write_batch(self, row: Any, endpoint: Endpoint, engine: BatchingDeployment) -> None:
+        row["f"] = self._clock[row["kind"]]
+        row["max_batch"], row["chunk"] = engine.max_batch, engine.chunk_tokens
+        row["kv"] = engine.kv_tokens
+        row["batch"], row["held"] = endpoint.running, endpoint.context_tokens
+        row["waiting"], row["backlog"] = endpoint.waiting, endpoint.prompt_tokens
+        if endpoint.asleep and engine.sleep:
+            s = engine.sleep
+            row["extra_s"] = s.ready_s
+            row["extra_j"] = s.ready_energy_j + s.after_s * (engine.idle_power_w - s.power_w)
+
+    def _gross_j(self, kind: int, request: Request) -> float:
+        deployment = self.fleet.deployments[kind]
+        assert isinstance(deployment.profile, Profile)
+        found = predict(deployment.profile, request.input_tokens, forecast(request))
+        return float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
+
+
+def first_token_s(profile: Profile, input_tokens: int, runtime_s: float) -> float:
+    """r(m, 1), no more than the whole."""
+    return min(float(predict(profile, input_tokens, 1).runtime_s[0]), runtime_s)
+
+
+def frugal(
+    fleet: Fleet,
+    *,
+    promises: Mapping[str, Slo] | None = None,
+    headroom: float = 0.1,
+    target: float = 0.99,
+    budgets: Budgets | None = None,
+    tenants: Mapping[str, int] | None = None,
+) -> Frugal:
+    """Least marginal energy among those that keep their promises; see `Frugal`."""
+    settings = (promises, headroom, target, budgets, tenants)
+    return Frugal(fleet, False, *settings)
+
+
+def packed(
+    fleet: Fleet,
+    *,
+    promises: Mapping[str, Slo] | None = None,
+    headroom: float = 0.1,
+    target: float = 0.99,
+) -> Frugal:
+    """Highest load feasible: the fullest of those that keep their promises; see `Frugal`."""
+    return Frugal(fleet, True, promises, headroom, target)
