@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
@@ -36,13 +37,9 @@ def replay_requests(workload: Workload, *, speed: float = 1.0) -> Requests:
             "give arrival_s for each query, or a rate to draw at",
         )
     table = workload.table
-    count = table["count"].to_numpy()
-    arrival = np.repeat(table["arrival_s"].to_numpy(), count)
-    return Requests(
-        (arrival - arrival[:1].sum()) / speed,
-        np.repeat(table["input_tokens"].to_numpy(), count),
-        np.repeat(table["output_tokens"].to_numpy(), count),
-    )
+    rows = np.repeat(np.arange(table.height), table["count"].to_numpy())
+    arrival = table["arrival_s"].to_numpy()[rows]
+    return _of_rows(workload, (arrival - arrival[:1].sum()) / speed, rows)
 
 
 def draw_requests(
@@ -211,14 +208,23 @@ def _gaps(rng: np.random.Generator, count: int, cv: float) -> Array:
 
 def _with_lengths(workload: Workload, arrival: Array, seed: np.random.SeedSequence) -> Requests:
     """Lengths of a workload's queries, drawn with replacement, for given arrivals."""
-    table = workload.table
-    weight = table["count"].to_numpy()
+    weight = workload.table["count"].to_numpy()
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(weight), len(arrival), p=weight / weight.sum())
+    return _of_rows(workload, arrival, chosen)
+
+
+def _of_rows(workload: Workload, arrival: Array, rows: NDArray[np.int64]) -> Requests:
+    """Requests like some rows of a workload."""
+    table = workload.table
+    classes = workload.classes.unique().sort()
+    group = classes.search_sorted(workload.classes).to_numpy().astype(np.int64)
     return Requests(
         arrival,
-        table["input_tokens"].to_numpy()[chosen],
-        table["output_tokens"].to_numpy()[chosen],
+        table["input_tokens"].to_numpy()[rows],
+        table["output_tokens"].to_numpy()[rows],
+        group[rows],
+        tuple(classes.to_list()),
     )
 
 

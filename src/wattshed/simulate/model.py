@@ -22,13 +22,20 @@ class Requests:
         From 0 on, not decreasing; equal times are served in this order.
     input_tokens, output_tokens : int arrays (Q,)
         At least 1, at most `LONGEST`.
+    group : int array (Q,), optional
+        SLO class of each, as an index into `classes`; the first unless told.
+    classes : tuple of str
     """
 
     arrival_s: Array
     input_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    group: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
+        if self.group is None:
+            object.__setattr__(self, "group", np.zeros(len(self.arrival_s), np.int64))
         arrival = np.ascontiguousarray(self.arrival_s, float)
         object.__setattr__(self, "arrival_s", arrival)
         wrong = ~np.isfinite(arrival) | (np.diff(arrival, prepend=0.0) < 0)

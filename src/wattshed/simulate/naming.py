@@ -1,0 +1,194 @@
+"""Policies and controllers of a simulation by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import structs
+
+from wattshed.control.clocks import BatchCap, PhaseAwareClock, PinnedMaximum, StaticClock
+from wattshed.control.controller import Controller
+from wattshed.engines.model import Array
+from wattshed.errors import ParameterError
+from wattshed.fleet import Fleet
+from wattshed.plan.files import load_plan
+from wattshed.plan.limits import Limits
+from wattshed.plan.planner import plan_workload
+from wattshed.plan.problem import limited_tokens, predict_problem
+from wattshed.plan.rule import priced_cost
+from wattshed.records import PriceRule
+from wattshed.route.registry import POLICIES as ROUTED
+from wattshed.route.registry import find_policy
+from wattshed.simulate.model import Requests
+from wattshed.simulate.policies import Promises
+from wattshed.simulate.scenario import Arrivals
+from wattshed.workload.table import Queries
+
+SAME = {
+    "random": "random",
+    "round-robin": "round-robin",
+    "least-loaded": "least-outstanding",
+    "power-of-two": "power-of-two",
+    "frugal": "frugal",
+    "packed": "packed",
+}
+"""Policies of the room `route`, and what the event loop calls them."""
+RANKED = ("prices", "single", "threshold")
+"""Policies that put deployments into an order, request by request."""
+
+
+def make_controller(text: str) -> Controller:
+    """A controller: ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]`` or ``batch-cap[:SHARE]``.
+
+    Raises
+    ------
+    ParameterError
+    """
+    name, _, value = text.partition(":")
+    made: dict[str, Callable[..., Controller]] = {
+        "pinned": PinnedMaximum,
+        "static": StaticClock,
+        "phases": lambda reserve=0.5: PhaseAwareClock(reserve=reserve),
+        "batch-cap": BatchCap,
+    }
+    if name not in made or (name == "static") > bool(value) or (name == "pinned" and value):
+        known = "pinned, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:SHARE]"
+        raise ParameterError("controller", repr(text), f"use {known}")
+    try:
+        return made[name](*([float(value)] if value else []))
+    except ValueError:
+        raise ParameterError("controller", repr(text), f"give a number after {name}:") from None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A policy as the event loop applies it.
+
+    Attributes
+    ----------
+    code : str
+        Name in the event loop.
+    cost : array (Q, K), optional
+    make : callable, optional
+        Makes the policy anew, for one that is called for each request.
+    settings : dict
+        For people.
+    """
+
+    code: str
+    cost: Array | None = None
+    make: Callable[[], Any] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def choose_policy(
+    name: str,
+    fleet: Fleet,
+    requests: Requests,
+    promises: Promises,
+    arrivals: Arrivals,
+    *,
+    plan: str | Path | None = None,
+) -> Chosen:
+    """A policy by its name, ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN`` included.
+
+    Raises
+    ------
+    ParameterError, FileError
+    """
+    name, _, detail = name.partition(":")
+    allowed = admitted(fleet, requests)
+    if name in SAME and not detail:
+        return Chosen(SAME[name], None if allowed.all() else np.where(allowed, 0.0, np.inf))
+    if name == "prices":
+        rule = _rule(fleet, arrivals, plan)
+        cost = _priced(fleet, requests, promises, rule)
+        return Chosen("ranked", np.where(allowed, cost, np.inf), settings={"rule": "plan"})
+    if name == "single":
+        return Chosen("ranked", np.where(allowed, _single(fleet, detail), np.inf))
+    if name == "threshold":
+        cost = _threshold(fleet, requests, detail)
+        return Chosen("ranked", np.where(allowed, cost, np.inf), settings={"rule": detail})
+    make = find_policy(name)
+    settings = {"seed": "0"} if name in ROUTED else {}
+    return Chosen("external", None, lambda: make(without_slo(fleet)), settings)
+
+
+def without_slo(fleet: Fleet) -> Fleet:
+    """The fleet as a policy sees it that is to serve late rather than not at all."""
+    return structs.replace(fleet, slo={})
+
+
+def admitted(fleet: Fleet, requests: Requests) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where the token limits of deployments let requests go, bool (Q, K)."""
+    tokens = limited_tokens(
+        requests.input_tokens.astype(float), requests.output_tokens.astype(float)
+    )
+    allowed = np.ones((len(requests), len(fleet.deployments)), bool)
+    for k, deployment in enumerate(fleet.deployments):
+        for key, count in tokens.items():
+            limit = getattr(deployment, key)
+            if limit is not None:
+                allowed[:, k] &= count <= limit
+    return allowed
+
+
+def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRule:
+    """Of a plan.json, or of a plan of the same workload within the time in which it comes."""
+    if plan is not None:
+        return load_plan(plan).plan.rule
+    horizon_s = _span_s(arrivals)
+    made = plan_workload(without_slo(fleet), arrivals.workload, limits=Limits(horizon_s=horizon_s))
+    return made.rule
+
+
+def _span_s(arrivals: Arrivals) -> float:
+    """Time in which as many queries as the workload has would come."""
+    requests = arrivals.draw(0)
+    rate = len(requests) / max(float(requests.arrival_s[-1]), 1e-9)
+    return arrivals.workload.queries / rate
+
+
+def _priced(fleet: Fleet, requests: Requests, promises: Promises, rule: PriceRule) -> Array:
+    """Cost (Q, K) by the forecast, in the order of the fleet."""
+    m, n = requests.input_tokens.astype(float), promises.expected
+    pairs, index = np.unique(np.stack([m, n]), axis=1, return_inverse=True)
+    ones = np.ones(pairs.shape[1], np.int64)
+    queries = Queries(pairs[0], pairs[1], ones, 0 * ones, ("",))
+    problem = predict_problem(without_slo(fleet), queries)
+    columns = [problem.names.index(d.name) for d in fleet.deployments]
+    return np.asarray(priced_cost(problem, rule)[:, columns][index])
+
+
+def _single(fleet: Fleet, name: str) -> Array:
+    """The deployment first, the others in the order of the fleet."""
+    rank = {d.name: float(k + 1) for k, d in enumerate(fleet.deployments)}
+    _refuse_unknown("policy single", fleet, name)
+    rank[name] = 0.0
+    return np.array([rank[d.name] for d in fleet.deployments])
+
+
+def _threshold(fleet: Fleet, requests: Requests, detail: str) -> Array:
+    """Up to T_in input tokens to the small one, the others to the large one."""
+    parts = detail.split(",")
+    if len(parts) != 3 or not parts[2].strip().isdigit():
+        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
+    small, large = parts[0].strip(), parts[1].strip()
+    for name in (small, large):
+        _refuse_unknown("policy threshold", fleet, name)
+    short = requests.input_tokens <= int(parts[2])
+    cost = np.tile(np.arange(2.0, len(fleet.deployments) + 2), (len(requests), 1))
+    names = [d.name for d in fleet.deployments]
+    cost[:, names.index(large)] = 1.0
+    cost[short, names.index(small)] = 0.0
+    return cost
+
+
+def _refuse_unknown(where: str, fleet: Fleet, name: str) -> None:
+    names = [d.name for d in fleet.deployments]
+    if name not in names:
+        raise ParameterError(where, f"no deployment {name!r}", f"use one of {', '.join(names)}")
