@@ -17,9 +17,8 @@ from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment, Fleet
 from wattshed.plan.assign import spread
 from wattshed.plan.least import least_costs, rests_on_assumptions
-from wattshed.plan.problem import limited_tokens
-from wattshed.records import BoundPart, EnergyBound, IterationProfile
-from wattshed.serving import engine_settings
+from wattshed.plan.problem import keeps_token_limits
+from wattshed.records import BoundPart, EnergyBound
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import solve
 from wattshed.workload.table import Queries
@@ -78,7 +77,7 @@ def energy_bound(
     energy, time = (
         np.stack([getattr(each, name) for each in least], axis=1) for name in ("energy_j", "time_s")
     )
-    allowed = np.stack([_admits(d, queries) for d in deployments], axis=1)
+    allowed = np.stack([keeps_token_limits(d, queries) for d in deployments], axis=1)
     _refuse_unservable(fleet, queries, allowed)
     room_s = np.array([d.replicas * on_s for d in deployments])
     dynamic_j, sent = _assign(deployments, (energy, time, allowed), queries.count, room_s)
@@ -123,16 +122,6 @@ def _distinct(input_tokens: ArrayLike, output_tokens: ArrayLike) -> Queries:
     found, count = np.unique(sizes, axis=0, return_counts=True)
     group = np.zeros(len(found), np.int64)
     return Queries(found[:, 0], found[:, 1], count.astype(np.int64), group, ("",))
-
-
-def _admits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:
-    """Where token limits let queries go, (Q,)."""
-    limited = limited_tokens(queries.m, queries.n)
-    limits = {name: getattr(deployment, name) for name in limited}
-    if isinstance(deployment.profile, IterationProfile):
-        limits["max_context_tokens"] = engine_settings(deployment).max_context_tokens
-    kept = [limited[name] <= limit for name, limit in limits.items() if limit is not None]
-    return np.asarray(np.all([np.ones(len(queries.m), bool), *kept], axis=0))
 
 
 def _refuse_unservable(fleet: Fleet, queries: Queries, allowed: NDArray[np.bool_]) -> None:
