@@ -308,6 +308,15 @@ def test_what_is_modelled_is_said() -> None:
     assert found == ["derived", "derived", "modelled"]
 
 
+def test_replicas_that_are_off_draw_nothing() -> None:
+    fleet = fleet_of(Deployment("a", Engine().profile(), replicas=3, max_batch=4))
+    same = ws.energy_bound(fleet, SIZES, {"a": 180.0})
+    assert same == ws.energy_bound(fleet, SIZES, 60.0)
+    less = ws.energy_bound(fleet, SIZES, {"a": 90.0})
+    assert (less.on_s, less.parts[0].on_s) == (30.0, 90.0)
+    assert less.bound_j == pytest.approx(same.bound_j - 90.0 * 100.0)
+
+
 def test_rows_and_counts_are_the_same() -> None:
     fleet = fleet_of(Deployment("a", Engine().profile(), max_batch=4))
     m, n = np.array([100.0, 300.0]), np.array([50.0, 1.0])
@@ -318,8 +327,10 @@ def test_rows_and_counts_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ((SIZES, 0.0), ParameterError, "on_s: 0; give seconds"),
+        ((SIZES, 0.0), ParameterError, "on_s: 0 s; give seconds"),
         ((SIZES, float("nan")), ParameterError, "on_s: nan"),
+        ((SIZES, {"b": 1.0}), ParameterError, r"on_s\['a'\]: missing"),
+        ((SIZES, {"a": -1.0}), ParameterError, r"on_s\['a'\]: -1 s"),
         ((([1, 2], [1]), 1.0), ParameterError, "queries: shapes"),
         ((([1, 0], [1, 1]), 1.0), ParameterError, "not whole and positive"),
         ((([900], [200]), 100.0), UnservableError, "input_tokens=900, output_tokens=200"),

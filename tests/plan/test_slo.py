@@ -9,11 +9,11 @@ import pytest
 from msgspec import structs
 
 from wattshed import load_fleet, load_profile, plan_workload, predict, read_workload
-from wattshed.fleet import Fleet, Slo
+from wattshed.fleet import Deployment, Fleet, Slo
 from wattshed.plan.cost import Weights
-from wattshed.plan.latency import latency_alone
 from wattshed.plan.limits import Bound, Limits
 from wattshed.plan.problem import build_problem
+from wattshed.plan.service import latencies
 from wattshed.workload.table import Workload
 
 CLASSES = ("batch", "interactive")
@@ -38,7 +38,7 @@ def fleet() -> Fleet:
 def test_first_token_and_steps_add_up_to_the_whole() -> None:
     profile = load_profile("wilkins-2024/swing-a100/llama-2-7b")
     n = np.arange(1.0, 200.0)
-    latency = latency_alone(profile, np.full_like(n, 64.0), n)
+    latency = latencies(Deployment("a100", profile), np.full_like(n, 64.0), n)
     whole = predict(profile, np.array([64.0]), np.array([199.0])).runtime_s
     assert latency.ttft_s[-1] + latency.tbt_s.sum() == pytest.approx(whole[0])
     assert latency.tbt_s[0] == 0
@@ -55,7 +55,7 @@ def test_only_deployments_that_keep_the_slo_may_serve_a_class(
     interactive = queries.group == queries.classes.index("interactive")
     assert problem.eligible[~interactive].all()
     for k, deployment in enumerate(problem.deployments):
-        latency = latency_alone(deployment.profile, queries.m, queries.n)
+        latency = latencies(deployment, queries.m, queries.n)
         kept = (latency.ttft_s <= 1.0) & (latency.tbt_s <= 0.2)
         np.testing.assert_array_equal(problem.eligible[interactive, k], kept[interactive])
     assert (problem.eligible[interactive].sum() < free.eligible[interactive].sum()).all()

@@ -345,3 +345,17 @@ def test_a_few_queries_that_are_each_large() -> None:
         assign([[1.0, 3.0, 2.0]], [[3.0, 2.0, 1.0]], max_busy_s=[2.9, 0.8, 0.1])
     found = assign([[1.0, 3.0, 2.0]], [[3.0, 2.0, 1.0]], max_busy_s=[2.9, 0.8, 1.1])
     assert found.choice.tolist() == [2]
+
+
+def test_queries_that_cost_nothing_beside_some_that_do() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        energy = np.where(rng.random((6, 1)) < 0.5, 0.0, rng.random((6, 2)))
+        runtime = rng.integers(1, 4, (6, 2)) * rng.choice([1.0, 50.0], (6, 1))
+        limit = 0.6 * runtime.sum(axis=0)
+        try:
+            found = assign(energy, runtime, max_busy_s=limit)
+        except InfeasibleError:
+            continue
+        bound = reference_bound(energy, runtime, {"max_busy_s": limit})
+        assert found.lower_bound_j == pytest.approx(bound, abs=1e-9)

@@ -7,7 +7,7 @@ ordinary plan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +17,8 @@ from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment, Fleet
 from wattshed.plan.assign import spread
 from wattshed.plan.least import least_costs, rests_on_assumptions
-from wattshed.plan.problem import limited_tokens
-from wattshed.records import BoundPart, EnergyBound, IterationProfile
-from wattshed.serving import engine_settings
+from wattshed.plan.problem import keeps_token_limits
+from wattshed.records import BoundPart, EnergyBound
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import solve
 from wattshed.workload.table import Queries
@@ -31,7 +30,7 @@ ROUNDING = 1e-9
 def energy_bound(
     fleet: Fleet,
     queries: Queries | tuple[ArrayLike, ArrayLike],
-    on_s: float,
+    on_s: float | Mapping[str, float],
     *,
     clocks: Sequence[float] | None = None,
 ) -> EnergyBound:
@@ -45,8 +44,9 @@ def energy_bound(
         or sleeps where the deployment may; ``host_power_w`` is drawn while a replica works.
     queries : Queries or (input_tokens, output_tokens)
         Arrays (Q,) of whole tokens, one row each, in any order.
-    on_s : float
-        How long each replica is on, in seconds: for a simulation, its whole duration.
+    on_s : float or dict
+        How long each replica is on, in seconds: for a simulation, its whole duration. Where
+        replicas boot, fail or are switched off: by deployment, its replicas together.
     clocks : sequence of float, optional
         Fractions of the highest clock from which every step may choose; those of the fleet
         unless told. Deployments with a profile of single queries have none.
@@ -70,21 +70,20 @@ def energy_bound(
     then bounded by its n - 1 decode tokens, or, if the cache may overflow so that prompts are
     computed again, by n places in the fullest, shortest step.
     """
-    if not 0 < on_s < np.inf:
-        raise ParameterError("on_s", f"{on_s:g}", "give seconds, more than 0")
     queries = queries if isinstance(queries, Queries) else _distinct(*queries)
     deployments = sorted(fleet.deployments, key=lambda d: d.name)
+    room_s = np.array([_replica_seconds(d, on_s) for d in deployments])
     least = [least_costs(d, queries, clocks) for d in deployments]
     energy, time = (
         np.stack([getattr(each, name) for each in least], axis=1) for name in ("energy_j", "time_s")
     )
-    allowed = np.stack([_admits(d, queries) for d in deployments], axis=1)
+    allowed = np.stack([keeps_token_limits(d, queries) for d in deployments], axis=1)
     _refuse_unservable(fleet, queries, allowed)
-    room_s = np.array([d.replicas * on_s for d in deployments])
     dynamic_j, sent = _assign(deployments, (energy, time, allowed), queries.count, room_s)
     parts = [
         BoundPart(
             deployment=d.name,
+            on_s=float(room_s[k]),
             floor_power_w=each.floor_power_w,
             idle_floor_j=float(each.floor_power_w * room_s[k]),
             dynamic_j=float(sent[:, k] @ energy[:, k]),
@@ -98,13 +97,28 @@ def energy_bound(
         bound_j=floor_j + dynamic_j,
         idle_floor_j=floor_j,
         dynamic_j=dynamic_j,
-        on_s=float(on_s),
+        on_s=float(room_s.sum()) / sum(d.replicas for d in deployments),
         clocks=None if clocks is None else [float(clock) for clock in clocks],
         parts=parts,
         kind="modelled"
         if any(rests_on_assumptions(d, clocks) for d in fleet.deployments)
         else "derived",
     )
+
+
+def _replica_seconds(deployment: Deployment, on_s: float | Mapping[str, float]) -> float:
+    """How long the replicas of a deployment are on together."""
+    where = "on_s"
+    if isinstance(on_s, Mapping):
+        where = f"on_s[{deployment.name!r}]"
+        if deployment.name not in on_s:
+            raise ParameterError(where, "missing", "give seconds for each deployment")
+        found = on_s[deployment.name]
+    else:
+        found = deployment.replicas * on_s
+    if not 0 < found < np.inf:
+        raise ParameterError(where, f"{found:g} s", "give seconds, more than 0")
+    return float(found)
 
 
 # ---------------------------------------------------------------- queries
@@ -123,16 +137,6 @@ def _distinct(input_tokens: ArrayLike, output_tokens: ArrayLike) -> Queries:
     found, count = np.unique(sizes, axis=0, return_counts=True)
     group = np.zeros(len(found), np.int64)
     return Queries(found[:, 0], found[:, 1], count.astype(np.int64), group, ("",))
-
-
-def _admits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:
-    """Where token limits let queries go, (Q,)."""
-    limited = limited_tokens(queries.m, queries.n)
-    limits = {name: getattr(deployment, name) for name in limited}
-    if isinstance(deployment.profile, IterationProfile):
-        limits["max_context_tokens"] = engine_settings(deployment).max_context_tokens
-    kept = [limited[name] <= limit for name, limit in limits.items() if limit is not None]
-    return np.asarray(np.all([np.ones(len(queries.m), bool), *kept], axis=0))
 
 
 def _refuse_unservable(fleet: Fleet, queries: Queries, allowed: NDArray[np.bool_]) -> None:

@@ -23,7 +23,7 @@ from wattshed.records import DeploymentPrices, Price, PriceRule
 from wattshed.transport.model import Constraint, make_model
 from wattshed.transport.solve import solve
 
-COUNT, RUNTIME, TOKENS, ENERGY, CLASSES = range(5)
+COUNT, RUNTIME, TOKENS, ENERGY, BUSY, CLASSES = range(6)
 """What constraints add up: columns of their usage; from CLASSES on, one for each class."""
 
 
@@ -117,7 +117,7 @@ def _of_deployment(
         ("smallest share", "queries", COUNT, deployment.min_share, -float(queries)),
         ("query cap", "queries", COUNT, deployment.max_queries, 1.0),
         ("token cap", "tokens", TOKENS, deployment.max_tokens, 1.0),
-        ("busy time", "s", RUNTIME, busy_s, 1.0),
+        ("busy time", "s", BUSY, busy_s, 1.0),
     ]
     return [
         (name, unit, column, float(bound), per)
@@ -143,6 +143,7 @@ def _features(problem: Problem) -> Iterator[Array]:
     yield problem.runtime_s
     yield np.broadcast_to((problem.queries.m + problem.queries.n)[:, None], shape)
     yield problem.energy_j
+    yield problem.busy_s
     for group in range(len(problem.queries.classes)):
         yield np.where(problem.queries.group[:, None] == group, problem.runtime_s, 0.0)
 
@@ -265,6 +266,7 @@ def price_rule(
                 query_j=float(row[COUNT]),
                 runtime_j_per_s=float(base_j_per_s + row[RUNTIME]),
                 token_j=float(row[TOKENS]),
+                busy_j_per_s=float(row[BUSY]),
             )
             for name, row in zip(problem.names, surcharge, strict=True)
         },

@@ -14,8 +14,8 @@ import numpy as np
 
 from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
-from wattshed.plan.latency import query_profile
 from wattshed.plan.problem import Choice, Problem
+from wattshed.records import Profile
 
 NORMALISATIONS = ("ideal", "range", "none")
 ACCURACY_MEASURES = ("query-mean", "token-weighted")
@@ -72,11 +72,9 @@ def accuracies(problem: Problem) -> Array:
     """
     found = []
     for deployment in problem.deployments:
-        value = (
-            deployment.accuracy
-            if deployment.accuracy is not None
-            else query_profile(deployment).accuracy
-        )
+        value = deployment.accuracy
+        if value is None and isinstance(deployment.profile, Profile):
+            value = deployment.profile.accuracy
         if value is None:
             raise ParameterError(
                 "--zeta",

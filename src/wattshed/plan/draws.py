@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wattshed.fit.forms import Array
-from wattshed.plan.latency import query_profile
 from wattshed.plan.problem import Problem
 from wattshed.profiles import predict_draws
-from wattshed.records import Profile
+from wattshed.records import IterationProfile, Profile
 
 CHUNK_VALUES = 60_000
 """Queries times deployments that are predicted at once, each for every draw."""
@@ -57,7 +56,8 @@ class Draws:
         queries = self.problem.queries
         found = []
         for deployment in self.problem.deployments:
-            drawn = predict_draws(query_profile(deployment), queries.m[inside], queries.n[inside])
+            assert isinstance(deployment.profile, Profile)
+            drawn = predict_draws(deployment.profile, queries.m[inside], queries.n[inside])
             assert drawn is not None
             energy, runtime = (each[: self.number] for each in drawn)
             if deployment.host_power_w:
@@ -85,12 +85,14 @@ class Draws:
         return energy, runtime
 
 
-def number_of_draws(profile: Profile) -> int:
-    """Draws of a profile in which both energy and runtime are known."""
+def number_of_draws(profile: Profile | IterationProfile) -> int:
+    """Draws of a profile in which both energy and runtime are known; none of steps."""
+    if isinstance(profile, IterationProfile):
+        return 0
     return min(len(profile.energy.draws), len(profile.runtime.draws))
 
 
 def draws_of(problem: Problem) -> Draws | None:
     """The draws of a problem; None where a profile has none."""
-    number = min(number_of_draws(query_profile(d)) for d in problem.deployments)
+    number = min(number_of_draws(d.profile) for d in problem.deployments)
     return Draws(problem, number) if number else None

@@ -152,9 +152,9 @@ def _pay(
         [single(actual, cost, reference).shares, *(one_hot(d.choice, k) for d in decided)]
     )
     totals = total(actual, shares)
-    busy_s = totals.runtime_s.sum(axis=1)
-    account = make_account(actual, float(busy_s[0]), reference, np.ones(k))
-    energy = account.energy_j(totals.energy_j, totals.runtime_s)
+    runtime_s = totals.runtime_s.sum(axis=1)
+    account = make_account(actual, float(totals.busy_s[0].sum()), reference, np.ones(k))
+    energy = account.energy_j(totals.energy_j, totals.busy_s)
     found = []
     for row, each in enumerate(decided, start=1):
         saving, interval = saving_interval(totals, account, row, 0)
@@ -164,7 +164,7 @@ def _pay(
             OutOfSample(
                 predictor=each.predictor,
                 energy_j=float(energy[row]),
-                runtime_s_mean=float(busy_s[row]) / actual.total,
+                runtime_s_mean=float(runtime_s[row]) / actual.total,
                 reference=f"all {actual.names[reference]}",
                 saving_pct=saving,
                 saving=interval,
@@ -173,7 +173,7 @@ def _pay(
                 regret_pct=_regret_pct(actual, cost, each.choice),
                 displaced_queries=each.displaced,
                 shares=dict(zip(actual.names, parts, strict=True)),
-                busy_s=dict(zip(actual.names, totals.runtime_s[row].tolist(), strict=True)),
+                busy_s=dict(zip(actual.names, totals.busy_s[row].tolist(), strict=True)),
                 accuracy_query_mean=accuracy[0],
                 accuracy_token_weighted=accuracy[1],
                 limits=_limit_uses(actual, constraints, each.choice),

@@ -10,6 +10,7 @@ from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
 from wattshed.plan.baselines import Baseline, all_baselines, reference_single
+from wattshed.plan.caveats import engine_caveats
 from wattshed.plan.cost import (
     ACCURACY_MEASURES,
     Scales,
@@ -234,7 +235,7 @@ def _gap(front: Front) -> Gap:
 
 def _sunk_idle_j(problem: Problem, rule: Baseline, reference: int) -> float:
     """Idle energy over the time that the reference needs, as a plan counts it."""
-    busy_s = _total(problem, rule, problem.runtime_s)
+    busy_s = _total(problem, rule, problem.busy_s)
     return make_account(problem, busy_s, reference, np.ones(len(problem.deployments))).sunk_idle_j
 
 
@@ -286,4 +287,4 @@ def _warnings(problem: Problem) -> list[str]:
                     f"{deployment.name}: the profile {deployment.profile.name} {words} {queries}"
                     f" of the queries that it may serve ({100 * queries / problem.total:.1f} %)"
                 )
-    return found
+    return found + engine_caveats(problem.deployments)

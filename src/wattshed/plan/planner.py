@@ -117,6 +117,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
     accuracy = mean_accuracy(problem, compared.shares[0])
     mean_cost = _mean_cost(problem, cost, compared.shares[0])
     energy, runtime = compared.totals.energy_j[0], compared.totals.runtime_s[0]
+    busy = compared.totals.busy_s[0]
 
     def solve_again(case: Problem) -> Array:
         found = solve(case, asked, scales, *in_si_units(limits or Limits(), case, alone, index))
@@ -126,7 +127,7 @@ def plan_workload(  # noqa: PLR0913 - each is a question that a user asks of the
 
     sensitivity, told = _vary(problem, compared, solve_again, decision, on_progress)
     plan = Plan(
-        energy_j=float(compared.account.energy_j(energy, runtime)),
+        energy_j=float(compared.account.energy_j(energy, busy)),
         sunk_idle_j=compared.account.sunk_idle_j,
         runtime_s_total=float(runtime.sum()),
         runtime_s_mean=float(runtime.sum()) / problem.total,
@@ -172,17 +173,18 @@ def in_si_units(
 ) -> tuple[Limits, float]:
     """Limits without multiples of the reference, and the idle energy that stays on anyway."""
     queries = problem.queries
-    runtime, energy = (
-        (reference.shares * each).sum(axis=1) for each in (problem.runtime_s, problem.energy_j)
+    runtime, busy, energy = (
+        (reference.shares * each).sum(axis=1)
+        for each in (problem.runtime_s, problem.busy_s, problem.energy_j)
     )
-    busy_s = float(runtime @ queries.count)
+    busy_s = float(busy @ queries.count)
     sunk = make_account(problem, busy_s, index, np.ones(len(problem.deployments))).sunk_idle_j
     by_class = {
         name: float(np.average(runtime[inside], weights=queries.count[inside]))
         for name, inside in ((c, queries.group == g) for g, c in enumerate(queries.classes))
     }
     total_j = float(energy @ queries.count) + sunk
-    return limits.against(busy_s / problem.total, by_class, total_j), sunk
+    return limits.against(float(runtime @ queries.count) / problem.total, by_class, total_j), sunk
 
 
 def _tell_bound(
@@ -224,7 +226,7 @@ def compare(
     """Add up the plan and its baselines; the first baselines are the single deployments."""
     shares = np.stack([plan_shares, *(b.shares for b in baselines)])
     totals = total(problem, shares)
-    busy = float(totals.runtime_s[reference + 1].sum())
+    busy = float(totals.busy_s[reference + 1].sum())
     account = make_account(problem, busy, reference, np.ones(len(problem.deployments)))
     return Compared(baselines, shares, totals, account, reference + 1)
 
@@ -247,7 +249,7 @@ def _policy(
     return Policy(
         name=baseline.name,
         family=baseline.family,
-        energy_j=float(compared.account.energy_j(totals.energy_j[row], totals.runtime_s[row])),
+        energy_j=float(compared.account.energy_j(totals.energy_j[row], totals.busy_s[row])),
         runtime_s_total=float(runtime[row]),
         runtime_s_mean=float(runtime[row]) / problem.total,
         runtime_ratio=float(runtime[row] / runtime[compared.reference]),
@@ -271,10 +273,10 @@ def _assignment(problem: Problem, compared: Compared, horizon_s: float | None) -
             queries=round(float(queries[k])),
             share=float(queries[k]) / problem.total,
             energy_j=float(compared.totals.energy_j[0, k]),
-            busy_s=float(compared.totals.runtime_s[0, k]),
+            busy_s=float(compared.totals.busy_s[0, k]),
             busy_fraction=None
             if horizon_s is None
-            else float(compared.totals.runtime_s[0, k]) / (deployment.replicas * horizon_s),
+            else float(compared.totals.busy_s[0, k]) / (deployment.replicas * horizon_s),
         )
         for k, deployment in enumerate(problem.deployments)
     ]

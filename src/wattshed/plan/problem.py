@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from wattshed.errors import ParameterError, UnservableError
 from wattshed.fit.forms import Array
 from wattshed.fleet import DEFAULT_CLASS, Deployment, Fleet, Slo, describe_slo
-from wattshed.plan.latency import keeps_slo, query_profile
-from wattshed.profiles import predict
+from wattshed.plan.latency import keeps_slo
+from wattshed.plan.service import serve
+from wattshed.records import IterationProfile
+from wattshed.serving import engine_settings
 from wattshed.workload.table import Queries, Workload
 
 Choice = NDArray[np.int64]
@@ -32,9 +34,11 @@ class Problem:
     gross_energy_j : array (Q, K)
         Energy of a query with its host power, idle power included.
     runtime_s : array (Q, K)
+    busy_s : array (Q, K)
+        Time of a replica that the query takes up: its runtime, or less in a batch.
     eligible : bool array (Q, K)
         Whether a deployment's token limits admit the query, and it keeps the query's SLO
-        when it serves it alone.
+        when it does not wait.
     idle_power_w : array (K,)
         Power of a replica that stays on whatever is decided; 0 where unknown.
     extrapolated, negative : bool arrays (Q, K)
@@ -48,6 +52,7 @@ class Problem:
     queries: Queries
     gross_energy_j: Array
     runtime_s: Array
+    busy_s: Array
     eligible: NDArray[np.bool_]
     idle_power_w: Array
     extrapolated: NDArray[np.bool_]
@@ -63,7 +68,7 @@ class Problem:
     @property
     def energy_j(self) -> Array:
         """Energy (Q, K) that a decision changes: gross less the idle power that stays on."""
-        return self.gross_energy_j - self.idle_power_w * self.runtime_s
+        return self.gross_energy_j - self.idle_power_w * self.busy_s
 
     @property
     def total(self) -> int:
@@ -71,8 +76,8 @@ class Problem:
         return int(self.queries.count.sum())
 
     def with_predictions(self, gross_energy_j: Array, runtime_s: Array) -> Problem:
-        """The same problem with other energies and runtimes (Q, K)."""
-        return replace(self, gross_energy_j=gross_energy_j, runtime_s=runtime_s)
+        """The same problem with other energies and runtimes (Q, K), of queries served alone."""
+        return replace(self, gross_energy_j=gross_energy_j, runtime_s=runtime_s, busy_s=runtime_s)
 
     def with_idle_power(self, index: int, power_w: float) -> Problem:
         """The same problem with another idle power of one deployment."""
@@ -119,14 +124,15 @@ def predict_problem(
     if round_robin is None:
         round_robin = np.zeros((len(queries.m), len(fleet.deployments)), np.int64)
     deployments = sorted(fleet.deployments, key=lambda d: d.name)
-    predictions = [predict(query_profile(d), queries.m, queries.n) for d in deployments]
-    runtime = np.stack([p.runtime_s for p in predictions], axis=1)
+    predictions = [serve(d, queries.m, queries.n) for d in deployments]
+    busy = np.stack([p.busy_s for p in predictions], axis=1)
     host = np.array([d.host_power_w for d in deployments])
     return Problem(
         deployments,
         queries,
-        np.stack([p.energy_j for p in predictions], axis=1) + host * runtime,
-        runtime,
+        np.stack([p.energy_j for p in predictions], axis=1) + host * busy,
+        np.stack([p.runtime_s for p in predictions], axis=1),
+        busy,
         np.stack([_admits(d, queries, fleet.slo) for d in deployments], axis=1),
         np.array([d.idle_power_w or 0.0 for d in deployments]),
         np.stack([p.extrapolated for p in predictions], axis=1),
@@ -138,12 +144,30 @@ def predict_problem(
 
 def _admits(deployment: Deployment, queries: Queries, slo: dict[str, Slo]) -> NDArray[np.bool_]:
     """Where token limits and the SLO of the query's class let it go, bool array (Q,)."""
-    admitted = keeps_slo(query_profile(deployment), queries, slo)
+    return keeps_slo(deployment, queries, slo) & keeps_token_limits(deployment, queries)
+
+
+def keeps_token_limits(deployment: Deployment, queries: Queries) -> NDArray[np.bool_]:
+    """Where the token limits of a deployment let queries go, bool array (Q,)."""
+    admitted = np.ones(len(queries.m), bool)
+    limits = token_limits(deployment)
     for name, tokens in limited_tokens(queries.m, queries.n).items():
-        limit = getattr(deployment, name)
+        limit = limits[name]
         if limit is not None:
             admitted &= tokens <= limit
     return admitted
+
+
+def token_limits(deployment: Deployment) -> dict[str, int | None]:
+    """Most tokens of a query, by the limit's name; what the cache holds where nothing is stated."""
+    context = deployment.max_context_tokens
+    if isinstance(deployment.profile, IterationProfile):
+        context = engine_settings(deployment).max_context_tokens
+    return {
+        "max_input_tokens": deployment.max_input_tokens,
+        "max_output_tokens": deployment.max_output_tokens,
+        "max_context_tokens": context,
+    }
 
 
 def limited_tokens(m: Tokens, n: Tokens) -> dict[str, Tokens]:
@@ -187,7 +211,7 @@ def _refuse_unservable(fleet: Fleet, workload: Workload, problem: Problem) -> No
 
 
 def _refuse_idle_above_busy(fleet: Fleet, problem: Problem) -> None:
-    mean_power = problem.gross_energy_j.sum(axis=0) / problem.runtime_s.sum(axis=0)
+    mean_power = problem.gross_energy_j.sum(axis=0) / problem.busy_s.sum(axis=0)
     for deployment, idle, busy in zip(
         problem.deployments, problem.idle_power_w, mean_power, strict=True
     ):

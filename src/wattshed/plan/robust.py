@@ -26,7 +26,6 @@ from wattshed.plan.cost import Scales, Weights, cost_matrix, least_cost
 from wattshed.plan.cuts import best_weights
 from wattshed.plan.decide import Decision, decide
 from wattshed.plan.draws import Draws, draws_of, number_of_draws
-from wattshed.plan.latency import query_profile
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import Problem
 from wattshed.plan.risk import TAIL, RobustDecision, cost_of_totals, cvar, risk
@@ -132,7 +131,7 @@ def solver(criterion: str | None, problem: Problem) -> Solve:
         raise ParameterError("--robust", repr(criterion), f"use one of {', '.join(CRITERIA)}")
     draws = draws_of(problem)
     if draws is None:
-        poor = next(d for d in problem.deployments if not number_of_draws(query_profile(d)))
+        poor = next(d for d in problem.deployments if not number_of_draws(d.profile))
         raise ParameterError(
             "--robust",
             f"the profile {poor.profile.name} of deployment {poor.name} has no bootstrap draws",

@@ -34,6 +34,7 @@ def priced_cost(problem: Problem, rule: PriceRule) -> Array:
     cost = (
         rule.energy_weight * problem.energy_j
         + per_second * problem.runtime_s
+        + np.array([p.busy_j_per_s for p in prices]) * problem.busy_s
         + np.array([p.query_j for p in prices])
         + np.array([p.token_j for p in prices]) * (queries.m + queries.n)[:, None]
     )

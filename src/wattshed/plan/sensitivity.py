@@ -100,7 +100,7 @@ def _energy_cases(problem: Problem, compared: Compared) -> list[tuple[str, Probl
 def _idle_cases(problem: Problem, compared: Compared) -> list[tuple[str, Problem, Account]]:
     """Idle power of the reference deployment, as far as it draws more than that when busy."""
     index = compared.reference - 1
-    least_busy_w = float((problem.gross_energy_j[:, index] / problem.runtime_s[:, index]).min())
+    least_busy_w = float((problem.gross_energy_j[:, index] / problem.busy_s[:, index]).min())
     cases = []
     for power in IDLE_POWERS_W:
         if power < least_busy_w:
@@ -111,5 +111,5 @@ def _idle_cases(problem: Problem, compared: Compared) -> list[tuple[str, Problem
 
 
 def _account(problem: Problem, compared: Compared, scale: Array) -> Account:
-    busy = float(compared.totals.runtime_s[compared.reference].sum())
+    busy = float(compared.totals.busy_s[compared.reference].sum())
     return make_account(problem, busy, compared.reference - 1, scale)

@@ -18,14 +18,16 @@ class Totals:
 
     Attributes
     ----------
-    energy_j, runtime_s : arrays (P, K)
-        Gross energy and busy time.
+    energy_j, runtime_s, busy_s : arrays (P, K)
+        Gross energy, runtime, and time of replicas.
     energy_draws_j, runtime_draws_s : arrays (B, P, K) or None
-        None where a deployment in use has no bootstrap draws.
+        None where a deployment in use has no bootstrap draws. Who has some serves one query
+        at a time, so that runtimes are also busy times.
     """
 
     energy_j: Array
     runtime_s: Array
+    busy_s: Array
     energy_draws_j: Array | None
     runtime_draws_s: Array | None
 
@@ -39,10 +41,12 @@ def total(problem: Problem, shares: Array) -> Totals:
     shares : array (P, Q, K)
     """
     counted = shares * problem.queries.count[None, :, None]
-    energy = np.einsum("pqk,qk->pk", counted, problem.gross_energy_j)
-    runtime = np.einsum("pqk,qk->pk", counted, problem.runtime_s)
+    energy, runtime, busy = (
+        np.einsum("pqk,qk->pk", counted, each)
+        for each in (problem.gross_energy_j, problem.runtime_s, problem.busy_s)
+    )
     draws = draws_of(problem)
-    return Totals(energy, runtime, *(draws.totals(counted) if draws else (None, None)))
+    return Totals(energy, runtime, busy, *(draws.totals(counted) if draws else (None, None)))
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ class Account:
     idle_power_w: Array
     sunk_idle_j: float
 
-    def energy_j(self, energy_j: Array, runtime_s: Array) -> Array:
+    def energy_j(self, energy_j: Array, busy_s: Array) -> Array:
         """Energy (..., ) of totals (..., K)."""
-        net = self.scale * energy_j - self.idle_power_w * runtime_s
+        net = self.scale * energy_j - self.idle_power_w * busy_s
         return np.asarray(net.sum(axis=-1) + self.sunk_idle_j)
 
 
@@ -86,7 +90,7 @@ def saving_interval(
 
     Both are evaluated under the same draws of the profiles, the plan held fixed.
     """
-    energy = account.energy_j(totals.energy_j, totals.runtime_s)
+    energy = account.energy_j(totals.energy_j, totals.busy_s)
     saving = _saving_pct(energy[plan], energy[baseline])
     drawn = drawn_energy_j(totals, account)
     if drawn is None:

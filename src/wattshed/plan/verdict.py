@@ -115,7 +115,7 @@ def _what_it_hangs_on(sensitivity: list[Sensitivity]) -> str:
         return ""
     energy = [s for s in sensitivity if "energy" in s.change]
     text = _ten_percent_off([s.saving_pct for s in energy]) if energy else ""
-    lost = [s for s in sensitivity if s not in energy and not s.significant]
+    lost = [s for s in sensitivity if s not in energy and s.significant is False]
     if lost:
         text += (
             f" With {lost[0].change} the saving is {lost[0].saving_pct:.2f} % and not significant."

@@ -13,10 +13,12 @@ class BoundPart(msgspec.Struct, frozen=True):
     Attributes
     ----------
     deployment : str
+    on_s : float
+        How long its replicas are on, together.
     floor_power_w : float
         Least power of one of its replicas while it is on.
     idle_floor_j : float
-        `floor_power_w` of all its replicas for as long as they are on.
+        `floor_power_w` for `on_s`.
     dynamic_j, busy_s : float
         Least energy above the floor, and least time, of the queries that it gets where the
         bound is reached. Whole queries: the parts may exceed the bound by a part of one query.
@@ -25,6 +27,7 @@ class BoundPart(msgspec.Struct, frozen=True):
     """
 
     deployment: str
+    on_s: float
     floor_power_w: float
     idle_floor_j: float
     dynamic_j: float
@@ -44,7 +47,7 @@ class EnergyBound(msgspec.Struct, frozen=True):
     dynamic_j : float
         What the queries add at least.
     on_s : float
-        How long each replica is on.
+        How long each replica is on, on average.
     clocks : list of float or None
         Clocks that each step may choose from; None if those of the fleet are fixed.
     parts : list of BoundPart

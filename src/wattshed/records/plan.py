@@ -55,22 +55,27 @@ class DeploymentPrices(msgspec.Struct, frozen=True):
         For being sent there: its share and its query cap; negative where a smallest share
         binds or accuracy is worth something.
     runtime_j_per_s : float
-        For each second of its runtime: busy time, runtime budget, and runtime's own weight.
+        For each second of its runtime: runtime budget, and runtime's own weight. In plans of
+        earlier versions also busy time, which is the same where one query is served at a time.
     token_j : float
         For each input and output token.
+    busy_j_per_s : float
+        For each second of a replica that it takes up.
     """
 
     query_j: float = 0.0
     runtime_j_per_s: float = 0.0
     token_j: float = 0.0
+    busy_j_per_s: float = 0.0
 
 
 class PriceRule(msgspec.Struct, frozen=True):
     """A plan as a rule for single queries: go where energy plus prices is least.
 
     A query of m input and n output tokens costs on deployment k, in J or J-equivalents,
-    ``energy_weight x e_k(m, n) + (runtime_j_per_s + class price) x r_k(m, n) + query_j +
-    token_j x (m + n)``, with e_k less the idle power that stays on. The cheapest eligible
+    ``energy_weight x e_k(m, n) + (runtime_j_per_s + class price) x r_k(m, n) + busy_j_per_s x
+    s_k(m, n) + query_j + token_j x (m + n)``, with e_k less the idle power that stays on, and s_k
+    the time of a replica that it takes up, which is r_k without batches. The cheapest eligible
     deployment is the plan's, but for the few queries that tie.
 
     Attributes

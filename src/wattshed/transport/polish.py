@@ -22,6 +22,8 @@ CANDIDATES, EACH = 20, 20
 LP_SECONDS = 60.0
 ROUNDING = 1e-10
 """Relative part of a bound by which sums may differ in their last digits."""
+NOTHING = 1e-12
+"""Cost relative to the price of exceeding a bound; less makes no difference."""
 SLACK = 2e-6
 """Kept free of each bound, in usages of one large query: HiGHS may exceed a row by 1e-6."""
 
@@ -176,7 +178,9 @@ def solve_fractional(part: Restricted, price: Array, ceiling: Array) -> Fraction
     optimum is a vertex, so at most one query for each constraint is split.
     """
     j = len(part.room)
-    level = max(float(np.abs(part.cost).max(initial=0.0)), 1e-300)
+    # Beside queries that cost nothing the ceiling must not become infinite.
+    least = max(NOTHING * float(ceiling.max(initial=0.0)), 1e-300)
+    level = max(float(np.abs(part.cost).max(initial=0.0)), least)
     # Costs net of nearly right prices: what is left to decide is small and well scaled.
     net = part.cost + price @ part.usage
     base = np.full(len(part.rows), np.inf)
