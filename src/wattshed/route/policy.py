@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wattshed.fleet import Fleet
 from wattshed.records import Decision, Endpoint, PriceRule, Request
@@ -35,6 +35,27 @@ class Policy(Protocol):
         Decision
             An endpoint that is healthy and whose deployment may serve the request, or None with
             the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class Attentive(Policy, Protocol):
+    """A policy that learns from what has finished; others need no such method.
+
+    Whoever asks a policy tells it, too: ``if isinstance(policy, Attentive)``, when the last
+    token of a request that it sent somewhere is out.
+    """
+
+    def finished(self, request_id: str, now_s: float) -> None:
+        """A request has finished.
+
+        Parameters
+        ----------
+        request_id : str
+            Unique among the requests that the policy was asked about; one that it does not
+            know plays no part.
+        now_s : float
         """
         ...
 
