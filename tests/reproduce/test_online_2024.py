@@ -10,12 +10,22 @@ import pytest
 from wattshed import read_workload
 from wattshed.reproduce import STUDIES
 from wattshed.reproduce.online_2024 import WORKLOAD, reproduce
-from wattshed.reproduce.online_policies import CODED, KNOWN, ONLINE, QUEUE_AWARE, ROUND_ROBIN
-from wattshed.reproduce.online_results import Sizes, online_results
+from wattshed.reproduce.online_policies import (
+    CODED,
+    KNOWN,
+    ONLINE,
+    QUEUE_AWARE,
+    ROUND_ROBIN,
+    accumulated,
+    baselines,
+    serve_one,
+)
+from wattshed.reproduce.online_results import Sizes
+from wattshed.reproduce.online_setting import Scenario, make_setting, shuffles
 from wattshed.reproduce.online_verdicts import GRADES, find, judge
 from wattshed.reproduce.study import Study
 
-FEW = Sizes(always=8, swept=2, elsewhere=1)
+FEW = Sizes(always=5, swept=1, elsewhere=1)
 FIXED = ("round-robin", "random", "llama-2-7b", "llama-2-13b", "llama-2-70b", KNOWN)
 
 
@@ -149,11 +159,17 @@ def test_document_ends_with_the_verdicts(study: Study, results: dict[str, Any]) 
     assert len(set(slugs)) == len(slugs)
 
 
-def test_the_seed_decides() -> None:
-    workload, sizes = read_workload(WORKLOAD), Sizes(2, 1, 0)
-    first, again, other = (online_results(workload, seed, sizes) for seed in (1, 1, 2))
+def test_the_seed_decides_orders_arrivals_and_what_is_random() -> None:
+    setting = make_setting(read_workload(WORKLOAD))
+    served = (accumulated(QUEUE_AWARE, 0.0), baselines(setting)[FIXED.index("random")])
+
+    def figures(seed: int) -> list[dict[str, float]]:
+        (order,) = shuffles(setting, 1, seed)
+        return [serve_one(c, setting, order, Scenario("poisson-52")) for c in served]
+
+    first, again, other = (figures(seed) for seed in (1, 1, 2))
     assert first == again
-    assert first["policies"] != other["policies"]
+    assert all(a != b for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.slow

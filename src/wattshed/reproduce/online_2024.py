@@ -6,14 +6,9 @@ these are then mended one by one, and a plan's prices are served in the same sys
 
 from __future__ import annotations
 
+from wattshed.reproduce.online_as_coded_sections import order_section, published_section
 from wattshed.reproduce.online_results import FULL, Sizes, online_results
-from wattshed.reproduce.online_sections import (
-    flaw_section,
-    order_section,
-    prices_section,
-    printed_section,
-    published_section,
-)
+from wattshed.reproduce.online_sections import flaw_section, prices_section, printed_section
 from wattshed.reproduce.online_verdicts import abstract, verdict_section, verdicts
 from wattshed.reproduce.study import FIGURES, MODELS, Study, make_study
 from wattshed.workload.table import read_workload

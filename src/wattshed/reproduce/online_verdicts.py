@@ -220,5 +220,9 @@ def verdict_section(results: Result) -> Section:
         for v in results["verdicts"]
     ]
     columns = ["claim", "published", "ours (mean)", "verdict"]
-    table = Table("verdicts", "Claims and what became of them", columns, rows)
+    note = (
+        "Energies beside published ones of the same policy are scaled to the published number of"
+        f" queries, by {results['energy_scale']:.4f}; so is no other figure."
+    )
+    table = Table("verdicts", "Claims and what became of them", columns, rows, note=note)
     return Section("What holds and what does not", [abstract(results)], [table])
