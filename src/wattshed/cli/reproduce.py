@@ -31,7 +31,7 @@ def reproduce(*, study: str, folder: Path | None, seed: int, as_json: bool) -> N
     \b
       hybrid-2024   Hybrid Heterogeneous Clusters (e-Energy 2024): figures 1 to 5, thresholds
       offline-2024  Offline Energy-Optimal LLM Serving (HotCarbon 2024): models, ANOVA, ζ
-      online-2024   online routing of the same dissertation: accumulators, queues, and prices
+      online-2024   Online routing (dissertation, 2024): accumulated costs, queues, a plan's prices
 
     \b
     Examples:
