@@ -44,6 +44,7 @@ def average(runs: Sequence[SimulatedPolicy]) -> SimulatedPolicy:
         for name in first.__struct_fields__
         if isinstance(getattr(first, name), float)
     }
+    means["balance_error"] = max(run.balance_error for run in runs)
     means |= {
         name: round(float(np.mean([getattr(run, name) for run in runs])))
         for name in (*counts, "preemptions")
@@ -61,7 +62,6 @@ def average(runs: Sequence[SimulatedPolicy]) -> SimulatedPolicy:
             state: float(np.mean([run.energy_by_state_j[state] for run in runs]))
             for state in first.energy_by_state_j
         },
-        balance_error=max(run.balance_error for run in runs),
         deployments=[
             _deployment([run.deployments[k] for run in runs]) for k in range(len(first.deployments))
         ],
