@@ -25,7 +25,7 @@ from wattshed.simulate.naming import Chosen, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
-from wattshed.simulate.scenario import Arrivals, promises_of
+from wattshed.simulate.scenario import Arrivals, in_order, promises_of
 from wattshed.simulate.summary import rates_of, summarise
 from wattshed.simulate.table import request_table
 from wattshed.steps import modelled_parts
@@ -166,6 +166,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
+    fleet = in_order(fleet)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
     for text in controllers:
         if text != BEST_STATIC:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from wattshed.engines.model import Array
@@ -157,6 +158,12 @@ def promises_of(
     return Promises(
         ttft_s, tbt_s, expected, late, e2e_s, target=target, every_token=every_token, alone=alone
     )
+
+
+def in_order(fleet: Fleet) -> Fleet:
+    """The fleet with its deployments in the order of their endpoints' names, which breaks ties."""
+    ordered = sorted(fleet.deployments, key=lambda d: f"{d.name}/")
+    return structs.replace(fleet, deployments=ordered)
 
 
 def limits_of(slo: dict[str, Slo], requests: Requests) -> NDArray[np.float64]:
