@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,9 +21,10 @@ from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.model import Requests
 from wattshed.simulate.result import Simulation
 
-SEEDS, REQUESTS, WARM_UP = 5, 3000, 300
+SEEDS, REQUESTS, WARM_UP = 5, 2000, 200
 """Replications, requests of each, and how many of these are not counted."""
-BISECTIONS = 10
+BISECTIONS, SPAN = 11, 1024.0
+"""From a rate that no replica serves down to a 1024th of it, to 0.4 %."""
 MEDIUM = 0.5
 """Medium load, as a part of the highest throughput within the SLO."""
 
@@ -114,12 +116,15 @@ def keeps(found: Simulation, promise: Promise, level: float, warm_up: int = WARM
 
 
 def highest(feasible: Callable[[float], bool], top: float, steps: int = BISECTIONS) -> float:
-    """Highest feasible value below `top`, by bisection; 0 if none was found."""
-    low, high = 0.0, top
+    """Highest feasible value below `top`, by bisection of its logarithm; 0 if none was found."""
+    low, high, found = top / SPAN, top, 0.0
     for _ in range(steps):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if feasible(middle) else (low, middle)
-    return low
+        middle = (low * high) ** 0.5
+        if feasible(middle):
+            low = found = middle
+        else:
+            high = middle
+    return found
 
 
 class Bench:
@@ -189,6 +194,7 @@ def _timing(setting: Setting) -> Setting:
     return replace(setting, assumed=timing)
 
 
+@functools.cache
 def full_batches(setting: Setting) -> tuple[float, float, float]:
     """Throughput with requests always waiting, and whether the SLO could be kept then.
 

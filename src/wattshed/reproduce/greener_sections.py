@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from wattshed.report.document import Cell, Chart, Section, Series, Table
+from wattshed.reproduce.greener_judging import HOLDS
 from wattshed.reproduce.greener_load import (
     MAIN,
     REQUESTS,
@@ -21,7 +24,6 @@ UNITS = {
     "throughput_per_s": ("requests/s", "throughput"),
 }
 """Unit and short name of a quantity."""
-SERIES_OF = {"figure3": "workload type", "figure8": "degree", "figure13": "maximum batch"}
 
 
 def setup_section(results: Result) -> Section:
@@ -47,8 +49,8 @@ def setup_section(results: Result) -> Section:
             " counted, on the same arrivals for all settings. Medium load is half of that, of each"
             " setting and clock its own. Power is the mean over time, not its peak.",
             "Every step time below the highest clock is modelled: decode slows below a knee,"
-            " prefill with the clock. The energy of the H100 is a published prior, scaled to what the"
-            " same engine drew on the A100. Nothing was fitted to the study.",
+            " prefill with the clock. The energy of the H100 is a published prior, scaled to what"
+            " the same engine drew on the A100. Nothing was fitted to the study.",
         ],
         [Table("slo", "SLO by type", ["type", "TTFT (s)", "TBT (s)"], rows)],
     )
@@ -120,7 +122,7 @@ def figure_chart(name: str, figure: Result) -> Chart:
     clocks = [float(clock) for clock in figure["clock_mhz"]]
     return Chart(
         name,
-        figure_title(name, figure),
+        f"{_sentence(figure['title'])}: the study's figure {name.removeprefix('figure')}",
         "clock (MHz)",
         f"{short} ({unit})" if absolute else f"{short} / {figure['reference']}",
         [_line(label, clocks, found, absolute) for label, found in figure["series"].items()],
@@ -128,10 +130,16 @@ def figure_chart(name: str, figure: Result) -> Chart:
     )
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _line(label: str, clocks: list[float], found: Result, absolute: bool) -> Series:
+    """One curve; lines of their own for long inputs, because nine colours are hard to tell."""
+    style: Literal["line", "line+markers"] = "line" if label.startswith("L") else "line+markers"
     if not absolute:
-        return Series(label, clocks, found["ratio"])
-    return Series(label, clocks, found["value"], found["low"], found["high"])
+        return Series(label, clocks, found["ratio"], style=style)
+    return Series(label, clocks, found["value"], found["low"], found["high"], style=style)
 
 
 def by_type_table(results: Result, claim: str, pair: str) -> Table:
@@ -211,7 +219,8 @@ def sensitivity_section(results: Result) -> Section:
     found = results["sensitivity"]
     names = [row["assumed"] for row in next(iter(found.values()))]
     rows: list[list[Cell]] = [
-        [name, *(found[claim][i]["verdict"] for claim in found)] for i, name in enumerate(names)
+        [name, *(_short(found[claim][i]["verdict"]) for claim in found)]
+        for i, name in enumerate(names)
     ]
     exponents = results["c20_least_exponent"]
     least: list[list[Cell]] = [
@@ -228,10 +237,12 @@ def sensitivity_section(results: Result) -> Section:
             f" {_listed(changed)} change with one of them.",
             "Energy of a request is A + B φ^γ in the exponent γ, so the least exponent at which"
             " 1.6 GHz needs less than 80 % of the energy follows exactly; a dash where none does,"
-            " because the static power alone needs more.",
+            " because the static power alone needs more. Most batches need"
+            f" {_of_most(exponents['scaled'])}, or {_of_most(exponents['unscaled'])} with the power"
+            " of the prior as published.",
         ],
         [
-            Table("sensitivity", "Verdicts by assumption", ["assumed", *found], rows),
+            Table("sensitivity", "Does the claim hold, by assumption", ["assumed", *found], rows),
             Table(
                 "c20-exponents",
                 "C20: least exponent of the dynamic energy",
@@ -240,6 +251,17 @@ def sensitivity_section(results: Result) -> Section:
             ),
         ],
     )
+
+
+def _short(verdict: str) -> str:
+    return "yes" if verdict == HOLDS else "no"
+
+
+def _of_most(exponents: dict[str, float | None]) -> str:
+    """Least exponent that is enough for most of the batches."""
+    known = sorted(found for found in exponents.values() if found is not None)
+    most = len(exponents) // 2
+    return f"{known[most]:.1f} or more" if len(known) > most else "more than any"
 
 
 def _listed(claims: list[str]) -> str:

@@ -16,6 +16,7 @@ from wattshed.fit.physics import MODELS
 from wattshed.iterations import load_iteration_profile
 from wattshed.records import Deployment, IterationProfile
 from wattshed.replicas import batching
+from wattshed.serving import engine_settings
 from wattshed.steps import predict_steps
 
 MODEL = "llama-2-70b"
@@ -134,11 +135,23 @@ def by_degree(degree: int, workload: str = "MM", clock_mhz: int = HIGHEST_MHZ) -
 
 
 @functools.cache
+def _kv_tokens(degree: int) -> int:
+    """What fits beside the weights; looked up once, because there are many settings."""
+    return engine_settings(Deployment("greener", profile_of(degree))).kv_tokens
+
+
+@functools.cache
 def engine_of(setting: Setting) -> BatchingDeployment:
     """Model of the engine, at the clock of the setting and no other."""
     profile = profile_of(setting.degree, setting.assumed)
     clock = setting.clock_mhz / HIGHEST_MHZ
-    deployment = Deployment("greener", profile, max_batch=setting.max_batch, clock=clock)
+    deployment = Deployment(
+        "greener",
+        profile,
+        max_batch=setting.max_batch,
+        kv_tokens=_kv_tokens(setting.degree),
+        clock=clock,
+    )
     engine = batching(deployment, profile)
     return _with_waiting_prompts(engine, profile, clock) if setting.assumed.prompts_wait else engine
 
