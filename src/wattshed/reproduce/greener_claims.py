@@ -145,7 +145,7 @@ def tabulate_claims(
             "supported_by": list(SUPPORT.get(claim, ())),
             "measured": measured.get(claim, {}),
             "verdict": found.verdict,
-            "why": found.why,
+            "why": found.why + _by(claim) + _elsewhere(claim, found, other),
             "judged_by": JUDGED_BY.get(claim),
             "by_reading": _by_reading(claim, readings),
             "at_other_load": _brief(other[claim]) if claim in LOADED else None,
@@ -155,6 +155,18 @@ def tabulate_claims(
             published_claims().items(), judged.values(), strict=True
         )
     ]
+
+
+def _by(claim: str) -> str:
+    """Which reading of the throughput decided, if there are several."""
+    return f" ({TEXTS[JUDGED_BY[claim]]})" if claim in JUDGED_BY else ""
+
+
+def _elsewhere(claim: str, found: Judged, other: dict[str, Judged]) -> str:
+    """Whether the other reading of medium load turns the verdict."""
+    if claim not in LOADED or other[claim].verdict == found.verdict:
+        return ""
+    return f"; at one load for all clocks it {other[claim].verdict}"
 
 
 LOADED = ("C3", "C5", "C6", "C10", "C11", "C16")

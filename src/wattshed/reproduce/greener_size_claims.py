@@ -68,7 +68,7 @@ def growth_of_throughput(published: float, ours: float, low: int, high: int) -> 
     """C12, C13: throughput of one degree to that of another."""
     return Judged(
         about(published, ours),
-        f"TP{high} serves {percent(ours - 1)} more than TP{low} in static batches, the study says"
+        f"TP{high} serves {percent(ours - 1)} against TP{low}, the study says"
         f" {percent(published - 1)}",
         {"throughput_ratio": ours},
     )
@@ -133,8 +133,7 @@ def saving_of_small_batches(figures: Result) -> Judged:
     best = max(saving, key=lambda b: saving[b])
     return Judged(
         about(0.15, saving[best]),
-        f"At one low load the best smaller maximum, {best}, saves {100 * saving[best]:.1f} %, and 4"
-        f" {100 * saving[4]:.1f} %: a step costs more for each request the fewer share it, and"
-        " idling costs the same",
+        f"At one low load a maximum of {best} changes the energy by {percent(-saving[best], 1)},"
+        f" one of 4 by {percent(-saving[4], 1)}: the fewer share a step, the more it costs each",
         {"largest_saving": saving[best]},
     )

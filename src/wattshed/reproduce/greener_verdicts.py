@@ -120,6 +120,8 @@ def _measured_table(claims: list[Result]) -> Table:
 
 def _brief(found: object) -> str:
     """Figures of a data set in one line."""
+    if isinstance(found, bool):
+        return "yes" if found else "no"
     if isinstance(found, float):
         return f"{found:.3g}"
     if isinstance(found, dict):
