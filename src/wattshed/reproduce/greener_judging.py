@@ -82,9 +82,10 @@ def widest_spread(figure: Result) -> tuple[float, int]:
 
 
 def percent(part: float, digits: int = 0) -> str:
-    """A part as a percentage with its sign.
+    """A part as a percentage with its sign; nothing has none.
 
-    >>> percent(-0.2), percent(0.0449, 1)
-    ('-20 %', '+4.5 %')
+    >>> percent(-0.2), percent(0.0449, 1), percent(-0.0001, 1)
+    ('-20 %', '+4.5 %', '0 %')
     """
-    return f"{100 * part:+.{digits}f} %"
+    rounded = round(100 * part, digits)
+    return f"{rounded:+.{digits}f} %" if rounded else "0 %"
