@@ -1,0 +1,322 @@
+"""Tables of simulated contenders: select from the records, and name units."""
+
+from __future__ import annotations
+
+import math
+
+from wattshed.records import Interval, Latency, SimulatedPolicy, SimulationResults
+from wattshed.report.document import Cell, Table
+from wattshed.report.text import DASH, format_number
+from wattshed.units import kwh
+
+CONTENDER = ["policy", "controller"]
+_QUANTILES = {
+    "TTFT": ("ttft_s", ("p50", "p90", "p99")),
+    "TBT": ("tbt_s", ("p50", "p99", "max")),
+    "TPOT": ("tpot_s", ("p50", "p99")),
+    "E2E": ("e2e_s", ("p50", "p90", "p99")),
+}
+INTERVALS = "95 % intervals over the replications."
+
+
+def contenders_table(found: SimulationResults) -> Table:
+    """The short view: what each contender keeps, and what it needs."""
+    repeated = found.replications > 1
+    columns = [*CONTENDER, "attainment (%)", "TTFT p50 (s)", "TTFT p99 (s)", "TBT p99 (s)"]
+    columns += ["energy (J/request)", *(["interval"] if repeated else [])]
+    columns += ["energy (J/output token)", *(["interval"] if repeated else [])]
+    columns += ["idle (%)", "above bound (%)"]
+    rows = [_contender(p, repeated) for p in found.policies]
+    return Table(
+        "contenders",
+        "Contenders",
+        columns,
+        rows,
+        note=INTERVALS if repeated else "",
+    )
+
+
+def _contender(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
+    def shown(field: str, value: float) -> list[Cell]:
+        return [known(value), *([_range(p.intervals.get(field))] if repeated else [])]
+
+    return [
+        p.name,
+        p.controller,
+        percent(p.attainment),
+        p.ttft_s.p50,
+        p.ttft_s.p99,
+        p.tbt_s.p99,
+        *shown("energy_per_request_j", p.energy_per_request_j),
+        *shown("energy_per_output_token_j", p.energy_per_output_token_j),
+        percent(idle_part(p)),
+        percent(p.gap),
+    ]
+
+
+def served_table(found: SimulationResults) -> Table:
+    """What became of the requests."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            p.requests,
+            p.completed,
+            p.rejected,
+            p.lost,
+            p.unfinished,
+            p.retries,
+            p.preemptions,
+            p.duration_s,
+            p.throughput_per_s,
+            p.goodput_per_s,
+            p.output_tokens_per_s,
+        ]
+        for p in found.policies
+    ]
+    columns = [*CONTENDER, "requests", "served", "rejected", "lost", "unfinished", "sent again"]
+    columns += ["preempted", "duration (s)", "served (1/s)", "within limits (1/s)", "tokens (1/s)"]
+    return Table(
+        "served",
+        "What became of the requests",
+        columns,
+        rows,
+        note="Rejected: no deployment can serve it. Lost: its replica failed. Preempted: how often"
+        " a request lost its place in the KV cache and was computed again.",
+    )
+
+
+def latency_table(found: SimulationResults) -> Table:
+    """Quantiles of all latencies."""
+    columns = [*CONTENDER, "attainment (%)", "with every token (%)"]
+    columns += [f"{name} {q} (s)" for name, (_, shown) in _QUANTILES.items() for q in shown]
+    rows: list[list[Cell]] = [
+        [*names(p), percent(p.attainment), percent(p.attainment_every_token), *_quantiles(p)]
+        for p in found.policies
+    ]
+    return Table(
+        "latency",
+        "Latency",
+        columns,
+        rows,
+        note="TTFT: to the first token. TBT: between two tokens, all of them. TPOT: mean time"
+        " between the tokens of a request. E2E: to the last token. Attainment counts TPOT; with"
+        " every token, the longest time between two tokens takes its place.",
+    )
+
+
+def _quantiles(p: SimulatedPolicy) -> list[Cell]:
+    return [getattr(getattr(p, field), q) for field, shown in _QUANTILES.values() for q in shown]
+
+
+def classes_table(found: SimulationResults) -> Table:
+    """Each SLO class of each contender."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            c.name,
+            c.requests,
+            c.completed,
+            percent(c.attainment),
+            *_against(c.ttft_s, c.ttft_limit_s),
+            *_against(c.tpot_s, c.tbt_limit_s),
+            *_against(c.e2e_s, c.e2e_limit_s),
+        ]
+        for p in found.policies
+        for c in p.classes
+    ]
+    columns = [*CONTENDER, "class", "requests", "served", "attainment (%)"]
+    columns += [f"{n} {what}" for n in ("TTFT", "TPOT", "E2E") for what in ("p99 (s)", "limit (s)")]
+    return Table("classes", "SLO classes", columns, rows)
+
+
+def _against(latency: Latency, limit_s: float | None) -> list[Cell]:
+    return [latency.p99, limit_s]
+
+
+def energy_table(found: SimulationResults) -> Table:
+    """Energy by whom it is charged to, and the bound."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            kwh(p.energy_j.total),
+            kwh(p.energy_j.requests_dynamic),
+            kwh(p.energy_j.requests_static),
+            kwh(p.energy_j.idle),
+            kwh(p.energy_j.transitions),
+            None if p.bound_j is None else kwh(p.bound_j),
+            percent(p.gap),
+            known(p.balance_error),
+        ]
+        for p in found.policies
+    ]
+    columns = [*CONTENDER, "total (kWh)", "dynamic (kWh)", "static (kWh)", "idle (kWh)"]
+    columns += ["transitions (kWh)", "bound (kWh)", "above bound (%)", "balance error"]
+    return Table(
+        "energy",
+        "Energy by whom it is charged to",
+        columns,
+        rows,
+        note="Dynamic: what requests add to the steps they are in. Static: the power of these steps"
+        " that is there whatever is in them. Idle: of replicas with nothing to do, asleep or off."
+        " Bound: no schedule of the same requests on these replicas needs less. Balance error:"
+        " energy by request and state less the integral of power, relative to it.",
+    )
+
+
+def per_request_table(found: SimulationResults) -> Table:
+    """Energy per request and per output token, gross and net."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            known(p.energy_per_request_j),
+            *_ends(p.intervals.get("energy_per_request_j")),
+            known(p.net_energy_per_request_j),
+            known(p.energy_per_output_token_j),
+            *_ends(p.intervals.get("energy_per_output_token_j")),
+            known(p.net_energy_per_output_token_j),
+        ]
+        for p in found.policies
+    ]
+    columns = [*CONTENDER]
+    for of in ("request", "output token"):
+        columns += [f"gross (J/{of})", f"low (J/{of})", f"high (J/{of})", f"net (J/{of})"]
+    why = INTERVALS if found.replications > 1 else "No intervals: one replication."
+    return Table(
+        "energy-per-request",
+        "Energy per request and per output token served",
+        columns,
+        rows,
+        note="Gross: all energy. Net: without idling and transitions, and without the static part"
+        f" of steps. {why}",
+    )
+
+
+def states_table(found: SimulationResults) -> Table:
+    """Energy by what replicas did."""
+    states = list(dict.fromkeys(state for p in found.policies for state in p.energy_by_state_j))
+    rows: list[list[Cell]] = [
+        [*names(p), *(kwh(p.energy_by_state_j.get(state, 0.0)) for state in states)]
+        for p in found.policies
+    ]
+    columns = [*CONTENDER, *(f"{state} (kWh)" for state in states)]
+    return Table("energy-by-state", "Energy by what replicas did", columns, rows)
+
+
+def deployments_table(found: SimulationResults) -> Table:
+    """Each deployment under each contender."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            d.name,
+            d.replicas,
+            d.requests,
+            d.output_tokens,
+            percent(d.busy),
+            kwh(d.energy_j),
+            known(d.power_w),
+        ]
+        for p in found.policies
+        for d in p.deployments
+    ]
+    columns = [*CONTENDER, "deployment", "replicas", "requests", "output tokens", "busy (%)"]
+    columns += ["energy (kWh)", "mean power of a replica (W)"]
+    return Table("deployments", "Who served what", columns, rows)
+
+
+def impacts_table(found: SimulationResults) -> Table:
+    """Carbon, water and cost by site."""
+    rows: list[list[Cell]] = [
+        [
+            *names(p),
+            site,
+            kwh(i.energy_it_j),
+            kwh(i.energy_facility_j),
+            i.carbon_g,
+            i.water_site_l,
+            i.water_source_l,
+            i.cost,
+            i.currency,
+        ]
+        for p in found.policies
+        for site, i in p.impacts.items()
+    ]
+    columns = [*CONTENDER, "site", "IT energy (kWh)", "with the building (kWh)", "carbon (g CO2e)"]
+    columns += ["water on site (L)", "water at the source (L)", "cost", "currency"]
+    return Table(
+        "impacts",
+        "Carbon, water and cost",
+        columns,
+        rows,
+        note="A dash: the site does not say. Average carbon intensity, of the building's energy.",
+    )
+
+
+def factors_table(found: SimulationResults) -> Table:
+    """What energies were multiplied by."""
+    rows: list[list[Cell]] = [
+        [*names(p), site, factor.name, known(factor.value), factor.kind, factor.source]
+        for p in found.policies
+        for site, impact in p.impacts.items()
+        for factor in impact.factors
+    ]
+    columns = [*CONTENDER, "site", "factor", "value", "kind", "source"]
+    return Table("impact-factors", "Factors behind these figures", columns, rows)
+
+
+def savings_table(found: SimulationResults) -> Table:
+    """Each contender against the baselines."""
+    rows: list[list[Cell]] = [
+        [
+            s.contender,
+            s.baseline,
+            known(100 * s.saving),
+            s.interval and 100 * s.interval.low,
+            s.interval and 100 * s.interval.high,
+            known(100 * s.attainment_difference),
+            "yes" if s.equal_attainment else "no",
+        ]
+        for s in found.savings
+    ]
+    columns = ["contender", "against", "saving (%)", "low (%)", "high (%)"]
+    columns += ["attainment difference (points)", "equal attainment"]
+    return Table(
+        "savings",
+        "Savings of energy",
+        columns,
+        rows,
+        note="A saving counts only at equal attainment; a negative saving is a loss. "
+        + (INTERVALS if found.replications > 1 else "No intervals: one replication."),
+    )
+
+
+# ---------------------------------------------------------------- cells
+
+
+def names(p: SimulatedPolicy) -> list[Cell]:
+    """The cells that say which contender it is."""
+    return [p.name, p.controller]
+
+
+def known(value: float | None) -> float | None:
+    """A number, or None where there is none."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def percent(part: float | None) -> float | None:
+    """A part in percent."""
+    return None if part is None else known(100 * part)
+
+
+def idle_part(p: SimulatedPolicy) -> float | None:
+    """Idle energy as a part of all energy."""
+    return p.energy_j.idle / p.energy_j.total if p.energy_j.total else None
+
+
+def _range(interval: Interval | None) -> str:
+    if interval is None:
+        return DASH
+    return f"{format_number(interval.low)} to {format_number(interval.high)}"
+
+
+def _ends(interval: Interval | None) -> list[Cell]:
+    return [interval.low, interval.high] if interval else [None, None]
