@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from wattshed.route.registry import load_policy
     from wattshed.runs import read_runs
     from wattshed.simulate.engine import simulate_requests
+    from wattshed.simulate.fleet import simulate_fleet
+    from wattshed.simulate.scenario import Arrivals
     from wattshed.steps import modelled_parts, predict_steps, step_coefficients
     from wattshed.workload.rates import read_rates
     from wattshed.workload.table import read_workload
 
 _HOME = {
+    "Arrivals": "wattshed.simulate.scenario",
     "Assignment": "wattshed.plan.assign",
     "InfeasibleError": "wattshed.errors",
     "InputError": "wattshed.errors",
@@ -61,10 +64,12 @@ _HOME = {
     "save_iteration_profiles": "wattshed.iterations",
     "save_profiles": "wattshed.profiles",
     "step_coefficients": "wattshed.steps",
+    "simulate_fleet": "wattshed.simulate.fleet",
     "simulate_requests": "wattshed.simulate.engine",
 }
 
 __all__ = [
+    "Arrivals",
     "Assignment",
     "InfeasibleError",
     "InputError",
@@ -90,6 +95,7 @@ __all__ = [
     "read_workload",
     "save_iteration_profiles",
     "save_profiles",
+    "simulate_fleet",
     "simulate_requests",
     "step_coefficients",
 ]

@@ -114,7 +114,11 @@ def test_an_outlook_is_remembered_until_there_are_too_many() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cheapest", {}, "'cheapest' is unknown; use one of frugal, least-loaded"),
+        (
+            "cheapest",
+            {},
+            "'cheapest' is unknown; use one of accumulated-coded, accumulated-printed",
+        ),
         ("prices", {}, "missing a required argument: 'rule'; it takes rule; plan=PATH"),
         ("prices", {"rule": energy_rule(load_fleet("offline-2024"))}, "prices of llama-2-13b"),
         ("single", {"deployment": "h100"}, "no deployment 'h100'; use m1-pro, a100, v100"),
@@ -146,5 +150,5 @@ def test_another_package_registers_its_own(tmp_path: Path, monkeypatch) -> None:
     assert "first" not in POLICIES
     policy = load_policy("first", fleet="hybrid-2024")
     assert policy.decide(SHORT, ENDPOINTS, 0.0).endpoint == "a0"
-    with pytest.raises(InputError, match="use one of first, frugal"):
+    with pytest.raises(InputError, match="accumulated-printed, first, frugal"):
         load_policy("second", fleet="hybrid-2024")

@@ -40,11 +40,15 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Learns(Protocol):
-    """What a policy has besides if it wants to know what became of requests."""
+class Attentive(Policy, Protocol):
+    """A policy that learns from what has become of requests; others need no such method.
+
+    Whoever asks a policy tells it, too: ``if isinstance(policy, Attentive)``, when the last
+    token of a request that it sent somewhere is out.
+    """
 
     def finished(self, served: Served) -> None:
-        """Told once of each request that ended."""
+        """A request has finished; one that the policy does not know plays no part."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from wattshed.fleet import DEFAULT_CLASS, Deployment, Fleet, describe_slo
-from wattshed.plan.problem import limited_tokens
+from wattshed.plan.problem import limited_tokens, token_limits
 from wattshed.records import Endpoint, Request
 from wattshed.route.outlook import Outlook, forecast
 
@@ -54,9 +54,10 @@ def _forbidden(deployment: Deployment, fleet: Fleet, request: Request) -> str:
 
 
 def _limits_exceeded(deployment: Deployment, request: Request) -> Iterator[str]:
+    limits = token_limits(deployment)
     tokens = limited_tokens(float(request.input_tokens), forecast(request))
     for name, wanted in tokens.items():
-        limit = getattr(deployment, name)
+        limit = limits[name]
         if limit is not None and wanted > limit:
             whose = "the input" if name == "max_input_tokens" else "the forecast"
             yield f"{name} is {limit}, {whose} {wanted:g}"

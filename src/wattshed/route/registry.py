@@ -12,7 +12,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.plan.files import PlanFile, load_plan, planned_fleet
 from wattshed.records import PriceRule
-from wattshed.route import zoo
+from wattshed.route import accumulated, zoo
 from wattshed.route.frugal import frugal, packed
 from wattshed.route.policy import Policy
 
@@ -20,6 +20,8 @@ GROUP = "wattshed.policies"
 """Entry points of other packages: a name, and a factory that takes a fleet and settings."""
 
 POLICIES: dict[str, Callable[..., Policy]] = {
+    "accumulated-coded": accumulated.accumulated_coded,
+    "accumulated-printed": accumulated.accumulated_printed,
     "frugal": frugal,
     "least-loaded": zoo.least_loaded,
     "packed": packed,

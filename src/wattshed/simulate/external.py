@@ -6,14 +6,14 @@ This is far slower than the compiled policies, and decides alike: tests hold the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from wattshed.engines.model import Deployment
 from wattshed.errors import ParameterError
 from wattshed.records import Endpoint, Request, Served
-from wattshed.route.policy import Learns, Policy
+from wattshed.route.policy import Attentive, Policy
 from wattshed.simulate.layout import IDLE, PREFILL, SERVED, UP, World
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
@@ -21,7 +21,16 @@ from wattshed.simulate.policies import Promises
 Decide = Callable[[World, int, float], int]
 
 
-def endpoint_names(deployments: Sequence[Deployment]) -> list[str]:
+class Counted(Protocol):
+    """A deployment, as a fleet or an engine has it."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def replicas(self) -> int: ...  # noqa: D102
+
+
+def endpoint_names(deployments: Sequence[Counted]) -> list[str]:
     """Names of all replicas, ``deployment/00``; in their order where names are compared."""
     return [
         f"{d.name}/{i:0{len(str(d.replicas - 1))}}" for d in deployments for i in range(d.replicas)
@@ -78,7 +87,7 @@ class Asked:
 
     def _tell(self, world: World, now_s: float) -> None:
         """What became of requests since the last one, in order of their ends."""
-        if not isinstance(self.policy, Learns):
+        if not isinstance(self.policy, Attentive):
             return
         rows = world.requests
         ended = [q for q in self.under_way if rows["fate"][q] == SERVED]

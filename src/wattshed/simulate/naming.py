@@ -18,7 +18,7 @@ from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan
 from wattshed.plan.limits import Limits
 from wattshed.plan.planner import plan_workload
-from wattshed.plan.problem import limited_tokens, predict_problem
+from wattshed.plan.problem import keeps_token_limits, predict_problem
 from wattshed.plan.rule import priced_cost
 from wattshed.records import PriceRule
 from wattshed.route.registry import POLICIES as ROUTED
@@ -125,24 +125,22 @@ def without_slo(fleet: Fleet) -> Fleet:
 
 def admitted(fleet: Fleet, requests: Requests) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where the token limits of deployments let requests go, bool (Q, K)."""
-    tokens = limited_tokens(
-        requests.input_tokens.astype(float), requests.output_tokens.astype(float)
-    )
-    allowed = np.ones((len(requests), len(fleet.deployments)), bool)
-    for k, deployment in enumerate(fleet.deployments):
-        for key, count in tokens.items():
-            limit = getattr(deployment, key)
-            if limit is not None:
-                allowed[:, k] &= count <= limit
-    return allowed
+    m, n = requests.input_tokens.astype(float), requests.output_tokens.astype(float)
+    ones = np.ones(len(requests), np.int64)
+    queries = Queries(m, n, ones, 0 * ones)
+    return np.stack([keeps_token_limits(d, queries) for d in fleet.deployments], axis=1)
 
 
 def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRule:
     """Of a plan.json, or of a plan of the same workload within the time in which it comes."""
     if plan is not None:
-        return load_plan(plan).plan.rule
+        rule = load_plan(plan).plan.rule
+        if rule is None:
+            raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
+        return rule
     horizon_s = _span_s(arrivals)
     made = plan_workload(without_slo(fleet), arrivals.workload, limits=Limits(horizon_s=horizon_s))
+    assert made.rule is not None
     return made.rule
 
 

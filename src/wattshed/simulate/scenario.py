@@ -78,8 +78,15 @@ class Arrivals:
         ParameterError
         """
         if self.curve is not None:
-            window = {"scale": self.scale, "start_s": self.start_s, "end_s": self.end_s}
-            found = draw_curve_requests(self.workload, self.curve, cv=self.cv, seed=seed, **window)
+            found = draw_curve_requests(
+                self.workload,
+                self.curve,
+                scale=self.scale,
+                start_s=self.start_s,
+                end_s=self.end_s,
+                cv=self.cv,
+                seed=seed,
+            )
             return first_of(found, self.requests)
         if self.rate_per_s is not None:
             count = self.workload.queries if self.requests is None else self.requests
@@ -142,15 +149,9 @@ def promises_of(
     if not 0 < target <= 1:
         raise ParameterError("target", f"{target:g}", "give a part above 0, up to 1")
     expected, late = _lengths(requests, workload, forecast)
-    limits = limits_of(fleet.slo, requests)
-    return Promises(
-        *limits[:2],
-        expected,
-        late,
-        limits[2],
-        target=target,
-        alone=_alone(fleet, requests, expected),
-    )
+    ttft_s, tbt_s, e2e_s = limits_of(fleet.slo, requests)
+    alone = _alone(fleet, requests, expected)
+    return Promises(ttft_s, tbt_s, expected, late, e2e_s, target=target, alone=alone)
 
 
 def limits_of(slo: dict[str, Slo], requests: Requests) -> NDArray[np.float64]:

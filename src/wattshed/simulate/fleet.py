@@ -1,0 +1,328 @@
+"""`wattshed.simulate_fleet`: policies and controllers on the same requests, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from wattshed.control.clocks import PinnedMaximum
+from wattshed.control.controller import Controller
+from wattshed.errors import InfeasibleError, ParameterError, UnservableError
+from wattshed.fleet import Fleet
+from wattshed.plan.bound import energy_bound
+from wattshed.records import IterationProfile, SimulatedPolicy, SimulationResults
+from wattshed.replicas import engines_of
+from wattshed.serving import engine_settings
+from wattshed.simulate.engine import simulate_requests
+from wattshed.simulate.external import Asked
+from wattshed.simulate.model import Outage, Requests
+from wattshed.simulate.naming import Chosen, choose_policy, make_controller
+from wattshed.simulate.pairing import average, compare
+from wattshed.simulate.policies import Promises
+from wattshed.simulate.result import Simulation
+from wattshed.simulate.scenario import Arrivals, promises_of
+from wattshed.simulate.summary import rates_of, summarise
+from wattshed.simulate.table import request_table
+from wattshed.steps import modelled_parts
+
+CLOCKS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Fractions of the highest clock that a controller may choose from, unless told."""
+
+Report = Callable[[str, int, int], None]
+Tables = Callable[[pl.DataFrame], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all contenders share.
+
+    Attributes
+    ----------
+    fleet : Fleet
+    arrivals : Arrivals
+    forecast : str
+    target : float
+    clocks : tuple of float
+    outages : tuple of Outage
+    retry : bool
+    plan : str, Path or None
+    bound : bool
+    report, tables : callable or None
+    """
+
+    fleet: Fleet
+    arrivals: Arrivals
+    forecast: str = "histogram"
+    target: float = 0.99
+    clocks: tuple[float, ...] = CLOCKS
+    outages: tuple[Outage, ...] = ()
+    retry: bool = True
+    plan: str | Path | None = None
+    bound: bool = True
+    report: Report | None = None
+    tables: Tables | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The requests of one replication.
+
+    Attributes
+    ----------
+    seed : int
+    requests : Requests
+    promises : Promises
+    """
+
+    seed: int
+    requests: Requests
+    promises: Promises
+
+
+def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
+    fleet: Fleet,
+    arrivals: Arrivals,
+    *,
+    policies: Sequence[str] = ("least-loaded",),
+    controllers: Sequence[str] = ("pinned",),
+    replications: int = 1,
+    seed: int = 0,
+    forecast: str = "histogram",
+    target: float = 0.99,
+    clocks: Sequence[float] | None = None,
+    outages: Sequence[Outage] = (),
+    retry: bool = True,
+    plan: str | Path | None = None,
+    bound: bool = True,
+    report: Report | None = None,
+    tables: Tables | None = None,
+) -> SimulationResults:
+    """Serve the same requests with each policy and each controller.
+
+    Parameters
+    ----------
+    fleet : Fleet
+        From `load_fleet`.
+    arrivals : Arrivals
+    policies : sequence of str
+        Names of `POLICIES` of the room `route`, those that others register, and
+        ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN``.
+    controllers : sequence of str
+        ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]``, ``batch-cap[:SHARE]``.
+    replications : int
+        With requests drawn anew; all contenders get the same.
+    seed : int
+        Of the first; each further one takes the next.
+    forecast : {"known", "mean", "histogram"}
+        What policies know of output lengths; the simulator knows the true ones.
+    target : float
+        Part of the latency promises that policies and controllers aim at.
+    clocks : sequence of float, optional
+        Fractions of the highest clock that controllers choose from; `CLOCKS` unless told.
+    outages : sequence of Outage
+    retry : bool
+        Requests whose replica fails before their first token are sent once more.
+    plan : str or Path, optional
+        plan.json whose rule the policy ``prices`` follows; without one, one is made of the
+        workload, at the rate at which it comes.
+    bound : bool
+        Compute what no schedule of these requests on these replicas can undercut.
+    report : callable, optional
+        Told stage, done and total. A KeyboardInterrupt that it raises ends the simulation with
+        what there is so far.
+    tables : callable, optional
+        Given the table of requests of each contender's first replication.
+
+    Returns
+    -------
+    SimulationResults
+
+    Raises
+    ------
+    ParameterError, FleetError, FileError
+    """
+    if replications < 1:
+        raise ParameterError("replications", f"{replications}", "give at least 1")
+    chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
+    _check_clocks(chosen)
+    told = (tuple(outages), retry, plan, bound, report, tables)
+    setup = Setup(fleet, arrivals, forecast, target, chosen, *told)
+    named = {text: make_controller(text) for text in controllers}
+    seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
+    draws = [draw(setup, s) for s in seeds]
+    found: list[list[SimulatedPolicy]] = []
+    stopped = False
+    for policy in policies:
+        for text, controller in named.items():
+            if not stopped:
+                runs = _replicate(setup, draws, policy, text, controller)
+                stopped = any(run.partial for run in runs)
+                found.append(runs)
+    return SimulationResults(
+        fleet.name,
+        arrivals.workload.name,
+        arrivals.description,
+        len(draws[0].requests),
+        rates_of(draws[0].requests),
+        len(seeds),
+        seeds,
+        [average(runs) for runs in found],
+        compare(found, target),
+        notes_of(fleet, replications > len(seeds), stopped),
+        stopped,
+    )
+
+
+def draw(setup: Setup, seed: int) -> Draw:
+    """Requests of one replication, with their promises."""
+    requests = setup.arrivals.draw(seed)
+    if not len(requests):
+        raise ParameterError("requests", "none", "give a longer time, or a higher rate")
+    promises = promises_of(
+        setup.fleet,
+        requests,
+        setup.arrivals.workload,
+        forecast=setup.forecast,
+        target=setup.target,
+    )
+    return Draw(seed, requests, promises)
+
+
+def _check_clocks(clocks: tuple[float, ...]) -> None:
+    for clock in clocks:
+        if not 0 < clock <= 1:
+            raise ParameterError("clocks", f"{clock:g}", "give fractions of the highest, up to 1")
+
+
+def _replicate(
+    setup: Setup,
+    draws: list[Draw],
+    policy: str,
+    text: str,
+    controller: Controller,
+) -> list[SimulatedPolicy]:
+    """One contender on all draws, until it is stopped."""
+    runs: list[SimulatedPolicy] = []
+    for i, one in enumerate(draws):
+        stage = f"{policy} + {text}" + (f", replication {i + 1}" if len(draws) > 1 else "")
+        found, how = run(setup, one, policy, controller, stage)
+        modelled = modelled_of(setup.fleet, controller)
+        summary = summarise(
+            found,
+            setup.fleet,
+            one.promises,
+            controller=text,
+            name=policy,
+            settings=how.settings,
+            modelled=modelled,
+        )
+        if setup.tables and i == 0:
+            setup.tables(request_table(found, setup.fleet, policy, text))
+        runs.append(with_bound(summary, setup, found, controller) if setup.bound else summary)
+        if found.partial:
+            break
+    return runs
+
+
+def run(
+    setup: Setup,
+    one: Draw,
+    policy: str,
+    controller: Controller,
+    stage: str = "",
+) -> tuple[Simulation, Chosen]:
+    """One contender on one draw.
+
+    Raises
+    ------
+    ParameterError
+    """
+    requests, promises, told = one.requests, one.promises, setup.report
+    how = choose_policy(policy, setup.fleet, requests, promises, setup.arrivals, plan=setup.plan)
+    clocks = () if isinstance(controller, PinnedMaximum) else setup.clocks
+    fleet = engines_of(
+        setup.fleet.deployments, requests.input_tokens, requests.output_tokens, clocks
+    )
+    decide = Asked(how.make(), fleet, requests, promises) if how.make else None
+    return (
+        simulate_requests(
+            fleet,
+            requests,
+            policy=how.code,
+            cost=how.cost,
+            promises=promises,
+            decide=decide,
+            controller=controller,
+            outages=setup.outages,
+            retry=setup.retry,
+            seed=one.seed,
+            report=(lambda done, total: told(stage, done, total)) if told else None,
+        ),
+        how,
+    )
+
+
+def with_bound(
+    summary: SimulatedPolicy, setup: Setup, found: Simulation, controller: Controller
+) -> SimulatedPolicy:
+    """The same with what no schedule of the requests that were served can undercut."""
+    from msgspec import structs
+
+    served = found.served
+    if not served.any() or found.partial:
+        return summary
+    clocks = None if isinstance(controller, PinnedMaximum) else _allowed(setup)
+    tokens = found.requests.input_tokens[served], found.requests.output_tokens[served]
+    try:
+        bound = energy_bound(setup.fleet, tokens, found.end_s, clocks=clocks)
+    except (InfeasibleError, UnservableError):
+        return summary
+    gap = summary.energy_j.total / bound.bound_j - 1 if bound.bound_j > 0 else None
+    return structs.replace(summary, bound_j=bound.bound_j, gap=gap)
+
+
+def _allowed(setup: Setup) -> list[float]:
+    """Clocks that any deployment may be set to."""
+    own = [
+        engine_settings(d).clock
+        for d in setup.fleet.deployments
+        if isinstance(d.profile, IterationProfile)
+    ]
+    return sorted({c for c in setup.clocks if c <= max(own, default=1.0)} | set(own))
+
+
+def modelled_of(fleet: Fleet, controller: Controller) -> list[str]:
+    """What rests on assumptions, deployment by deployment."""
+    lowered = not isinstance(controller, PinnedMaximum)
+    found = []
+    for d in fleet.deployments:
+        if isinstance(d.profile, IterationProfile):
+            clock = 0.5 if lowered else engine_settings(d).clock
+            parts = modelled_parts(d.profile, clock)
+            used = {k: v for k, v in parts.items() if _plays(k, d.sleep_after_s is not None)}
+            found += [f"{d.name}: {part}: {source}" for part, source in used.items()]
+    return found
+
+
+def _plays(part: str, sleeps: bool) -> bool:
+    """Whether a part of a profile plays a part in a simulation."""
+    states = part.startswith("states.")
+    return not states or part.startswith("states.resident") or (sleeps and "sleep" in part)
+
+
+def notes_of(fleet: Fleet, replayed: bool, stopped: bool) -> list[str]:
+    """What a reader has to know."""
+    notes = ["the first request arrives at 0; replicas are on from then until all is served"]
+    if replayed:
+        notes.append("a replay is the same each time: it was simulated once")
+    if stopped:
+        notes.append("stopped before its end: figures are of what was simulated until then")
+    for d in fleet.deployments:
+        if isinstance(d.profile, IterationProfile):
+            notes += engine_settings(d).notes
+        elif d.idle_power_w is None:
+            notes.append(f"{d.name}: its idle power is not known and taken as 0 W")
+    return notes
