@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import structs
 
-from wattshed.report.axes import FAINT, INK, PALETTE, set_legend, set_scale, set_ticks
+from wattshed.report.axes import FAINT, INK, MUTED, PALETTE, set_legend, set_scale, set_ticks
 from wattshed.report.document import Chart, Series
 from wattshed.report.labels import Box, along, place
 from wattshed.report.stacks import BARS, draw_areas, draw_limits, draw_stacked_bars, tops_of
@@ -30,14 +30,7 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     set_scale(axes, data, chart.x_scale, chart.x_label)
     set_scale(axes, value, chart.y_scale, chart.y_label)
     handles = [_draw_series(axes, chart, index) for index in range(len(chart.series))]
-    if any(s.labels and s.style not in BARS for s in chart.series):
-        axes.margins(0.1)
-    elif any(s.labels for s in chart.series) and not chart.horizontal:
-        axes.margins(y=0.12)
-    elif any(s.style == "stacked areas" for s in chart.series):
-        axes.margins(x=0)
-    if chart.y_end is not None:
-        axes.set(**{f"{value}lim": (None, chart.y_end)})
+    _set_room(axes, chart, value)
     if chart.x_ticks is None:
         set_ticks(axes, data, chart.x_scale)
     else:
@@ -49,6 +42,20 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
         (axes.axvline if chart.horizontal else axes.axhline)(0, color=FAINT, linewidth=0.8)
     if len(chart.series) > 1:
         set_legend(axes, handles, [s.name for s in chart.series])
+
+
+def _set_room(axes: Axes, chart: Chart, value: Literal["x", "y"]) -> None:
+    """Room around the data, for labels where there are any; none around areas."""
+    limit = axes.set_xlim if value == "x" else axes.set_ylim
+    if any(s.labels and s.style not in BARS for s in chart.series):
+        axes.margins(0.1)
+    elif any(s.labels for s in chart.series) and not chart.horizontal:
+        axes.margins(y=0.12)
+    elif any(s.style == "stacked areas" for s in chart.series):
+        axes.margins(x=0, y=0)
+        limit(0)
+    if chart.y_end is not None:
+        limit(None, chart.y_end)
 
 
 def colours(chart: Chart) -> list[str]:
@@ -63,7 +70,10 @@ def colours(chart: Chart) -> list[str]:
     ]
     paired = all(len(styles) > 1 and len(set(styles)) == len(styles) for styles in members)
     ranks = [groups.index(h) for h in heads] if paired else range(len(heads))
-    return [PALETTE[rank % len(PALETTE)] for rank in ranks]
+    return [
+        MUTED if s.muted else PALETTE[rank % len(PALETTE)]
+        for s, rank in zip(chart.series, ranks, strict=True)
+    ]
 
 
 def _draw_series(axes: Axes, chart: Chart, index: int) -> Any:

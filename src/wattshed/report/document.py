@@ -47,7 +47,7 @@ class Series(msgspec.Struct, frozen=True):
     """One curve, set of markers or set of bars, with an optional interval.
 
     Stacked series stand on those of the same style before them, point by point. Limits are short
-    lines across bars, at their value.
+    lines across bars, at their value. What is muted is drawn in grey.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Series(msgspec.Struct, frozen=True):
     high: list[float] | None = None
     style: Style = "line+markers"
     labels: list[str] | None = None
+    muted: bool = False
 
 
 class Chart(msgspec.Struct, frozen=True, tag=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wattshed.records import Distribution, SimulatedPolicy, SimulationResults, Stack
 from wattshed.report.document import Chart, Series
-from wattshed.report.simulation_tables import known, percent
+from wattshed.report.simulation_tables import percent
 from wattshed.report.text import format_number
 from wattshed.units import SECONDS_PER_HOUR, kw, kwh
 
@@ -19,6 +19,7 @@ PARTS = {
 }
 STATES = ("off", "sleep", "idle", "boot", "wake", "decode", "prefill", "query")
 """From the bottom of a stack to its top; others come above."""
+AT_REST = ("idle",)
 LATENCIES = {
     "ttft_s": ("TTFT", "Time to first token", "requests", "ttft_limit_s"),
     "tbt_s": ("TBT", "Time between tokens", "times between two tokens", "tbt_limit_s"),
@@ -36,6 +37,7 @@ def energy_chart(found: SimulationResults) -> Chart:
             places,
             [kwh(getattr(p.energy_j, key)) for p in found.policies],
             style="stacked bars",
+            muted=key in AT_REST,
         )
         for key, name in PARTS.items()
         if any(getattr(p.energy_j, key) for p in found.policies)
@@ -101,6 +103,7 @@ def _power_chart(
                 middles,
                 [kw(w) for w in stack.by_state_w.get(state, nothing)],
                 style="stacked areas",
+                muted=state in AT_REST,
             )
             for state in states
         ],
@@ -154,11 +157,7 @@ def _limits(found: SimulationResults, field: str) -> list[Series]:
 
 def promises_chart(found: SimulationResults) -> Chart | None:
     """Attainment against energy per request; None where nothing was promised or served."""
-    shown = [
-        p
-        for p in found.policies
-        if p.attainment is not None and known(p.energy_per_request_j) is not None
-    ]
+    shown = [p for p in found.policies if p.attainment is not None and p.completed]
     if not shown:
         return None
     attained = [percent(p.attainment) or 0.0 for p in shown]

@@ -19,12 +19,12 @@ from wattshed.report.simulation_tables import (
     factors_table,
     idle_part,
     impacts_table,
-    known,
     latency_table,
     per_request_table,
     savings_table,
     served_table,
     states_table,
+    throughput_table,
 )
 from wattshed.report.text import format_number
 
@@ -70,7 +70,7 @@ def simulation_sections(found: SimulationResults, target: float) -> list[Section
         Section(
             "Who served what",
             ["Figures are means over the replications." if found.replications > 1 else ""],
-            tables=[deployments_table(found), served_table(found)],
+            tables=[deployments_table(found), served_table(found), throughput_table(found)],
         ),
         *_impact_section(found),
         Section("What to know of these figures", _notes(found)),
@@ -81,7 +81,7 @@ def simulation_sections(found: SimulationResults, target: float) -> list[Section
 def headline(found: SimulationResults, target: float) -> str:
     """The simulation in a few sentences."""
     stopped = [STOPPED] if found.partial else []
-    served = [p for p in found.policies if known(p.energy_per_request_j) is not None]
+    served = [p for p in found.policies if p.completed]
     if not served:
         return " ".join([*stopped, "No request was served."])
     keeping = [p for p in served if p.attainment is None or p.attainment >= target]
@@ -116,7 +116,7 @@ def _saving_of(best: SimulatedPolicy, found: SimulationResults) -> list[str]:
 
 
 def _gap(best: SimulatedPolicy) -> list[str]:
-    if best.gap is None or known(best.gap) is None:
+    if best.gap is None:
         return []
     return [
         "Its energy is"

@@ -9,56 +9,78 @@ from wattshed.report.document import Cell, Table
 from wattshed.report.text import DASH, format_number
 from wattshed.units import kwh
 
-CONTENDER = ["policy", "controller"]
-_QUANTILES = {
-    "TTFT": ("ttft_s", ("p50", "p90", "p99")),
-    "TBT": ("tbt_s", ("p50", "p99", "max")),
-    "TPOT": ("tpot_s", ("p50", "p99")),
-    "E2E": ("e2e_s", ("p50", "p90", "p99")),
-}
+CONTENDER = "contender"
+LATENCIES = {"TTFT": "ttft_s", "TBT": "tbt_s", "TPOT": "tpot_s", "E2E": "e2e_s"}
 INTERVALS = "95 % intervals over the replications."
 
 
-def contenders_table(found: SimulationResults) -> Table:
-    """The short view: what each contender keeps, and what it needs."""
+def summary_table(found: SimulationResults) -> Table:
+    """The short view for a terminal: what each contender keeps, and what it needs."""
     repeated = found.replications > 1
-    columns = [*CONTENDER, "attainment (%)", "TTFT p50 (s)", "TTFT p99 (s)", "TBT p99 (s)"]
-    columns += ["energy (J/request)", *(["interval"] if repeated else [])]
-    columns += ["energy (J/output token)", *(["interval"] if repeated else [])]
-    columns += ["idle (%)", "above bound (%)"]
-    rows = [_contender(p, repeated) for p in found.policies]
+    interval = ["interval"] if repeated else []
+    columns = [CONTENDER, "attainment (%)", "TTFT p50 (s)", "TTFT p99 (s)", "TBT p99 (s)"]
+    columns += ["energy (J/request)", *interval, "energy (J/output token)", *interval]
+    rows = [_summary(p, repeated) for p in found.policies]
     return Table(
-        "contenders",
+        "summary",
         "Contenders",
-        columns,
+        [*columns, "idle (%)", "above bound (%)"],
         rows,
         note=INTERVALS if repeated else "",
     )
 
 
-def _contender(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
-    def shown(field: str, value: float) -> list[Cell]:
-        return [known(value), *([_range(p.intervals.get(field))] if repeated else [])]
+def _summary(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
+    def shown(field: str) -> list[Cell]:
+        return [per(p, field), *([_range(p.intervals.get(field))] if repeated else [])]
 
     return [
-        p.name,
-        p.controller,
+        p.label,
         percent(p.attainment),
         p.ttft_s.p50,
         p.ttft_s.p99,
         p.tbt_s.p99,
-        *shown("energy_per_request_j", p.energy_per_request_j),
-        *shown("energy_per_output_token_j", p.energy_per_output_token_j),
+        *shown("energy_per_request_j"),
+        *shown("energy_per_output_token_j"),
         percent(idle_part(p)),
         percent(p.gap),
     ]
+
+
+def contenders_table(found: SimulationResults) -> Table:
+    """What each contender keeps, and what it needs."""
+    columns = [CONTENDER, "attainment (%)", "with every token (%)", "TTFT p99 (s)", "TBT p99 (s)"]
+    columns += ["energy (J/request)", "energy (J/output token)", "idle (%)", "above bound (%)"]
+    rows: list[list[Cell]] = [
+        [
+            p.label,
+            percent(p.attainment),
+            percent(p.attainment_every_token),
+            p.ttft_s.p99,
+            p.tbt_s.p99,
+            per(p, "energy_per_request_j"),
+            per(p, "energy_per_output_token_j"),
+            percent(idle_part(p)),
+            percent(p.gap),
+        ]
+        for p in found.policies
+    ]
+    return Table(
+        "contenders",
+        "What each contender keeps, and what it needs",
+        columns,
+        rows,
+        note="Attainment counts the mean time between the tokens of a request (TPOT); with every"
+        " token, the longest takes its place. Idle: part of all energy. Bound: no schedule of the"
+        " same requests on these replicas needs less.",
+    )
 
 
 def served_table(found: SimulationResults) -> Table:
     """What became of the requests."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
+            p.label,
             p.requests,
             p.completed,
             p.rejected,
@@ -66,53 +88,54 @@ def served_table(found: SimulationResults) -> Table:
             p.unfinished,
             p.retries,
             p.preemptions,
-            p.duration_s,
-            p.throughput_per_s,
-            p.goodput_per_s,
-            p.output_tokens_per_s,
         ]
         for p in found.policies
     ]
-    columns = [*CONTENDER, "requests", "served", "rejected", "lost", "unfinished", "sent again"]
-    columns += ["preempted", "duration (s)", "served (1/s)", "within limits (1/s)", "tokens (1/s)"]
+    columns = [CONTENDER, "requests", "served", "rejected", "lost", "unfinished", "sent again"]
     return Table(
         "served",
         "What became of the requests",
-        columns,
+        [*columns, "preempted"],
         rows,
         note="Rejected: no deployment can serve it. Lost: its replica failed. Preempted: how often"
         " a request lost its place in the KV cache and was computed again.",
     )
 
 
-def latency_table(found: SimulationResults) -> Table:
-    """Quantiles of all latencies."""
-    columns = [*CONTENDER, "attainment (%)", "with every token (%)"]
-    columns += [f"{name} {q} (s)" for name, (_, shown) in _QUANTILES.items() for q in shown]
+def throughput_table(found: SimulationResults) -> Table:
+    """How much is served in a second."""
     rows: list[list[Cell]] = [
-        [*names(p), percent(p.attainment), percent(p.attainment_every_token), *_quantiles(p)]
+        [p.label, p.duration_s, p.throughput_per_s, p.goodput_per_s, p.output_tokens_per_s]
         for p in found.policies
     ]
+    columns = [CONTENDER, "duration (s)", "requests (1/s)", "within their limits (1/s)"]
+    return Table("throughput", "Throughput", [*columns, "output tokens (1/s)"], rows)
+
+
+def latency_table(found: SimulationResults) -> Table:
+    """Means and quantiles of all latencies."""
+    rows: list[list[Cell]] = [
+        [name, p.label, each.mean, each.p50, each.p90, each.p99, each.max]
+        for name, field in LATENCIES.items()
+        for p in found.policies
+        for each in [getattr(p, field)]
+    ]
+    columns = ["latency", CONTENDER, "mean (s)", "p50 (s)", "p90 (s)", "p99 (s)", "max (s)"]
     return Table(
         "latency",
         "Latency",
         columns,
         rows,
         note="TTFT: to the first token. TBT: between two tokens, all of them. TPOT: mean time"
-        " between the tokens of a request. E2E: to the last token. Attainment counts TPOT; with"
-        " every token, the longest time between two tokens takes its place.",
+        " between the tokens of a request. E2E: to the last token.",
     )
-
-
-def _quantiles(p: SimulatedPolicy) -> list[Cell]:
-    return [getattr(getattr(p, field), q) for field, shown in _QUANTILES.values() for q in shown]
 
 
 def classes_table(found: SimulationResults) -> Table:
     """Each SLO class of each contender."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
+            p.label,
             c.name,
             c.requests,
             c.completed,
@@ -124,7 +147,7 @@ def classes_table(found: SimulationResults) -> Table:
         for p in found.policies
         for c in p.classes
     ]
-    columns = [*CONTENDER, "class", "requests", "served", "attainment (%)"]
+    columns = [CONTENDER, "class", "requests", "served", "attainment (%)"]
     columns += [f"{n} {what}" for n in ("TTFT", "TPOT", "E2E") for what in ("p99 (s)", "limit (s)")]
     return Table("classes", "SLO classes", columns, rows)
 
@@ -137,7 +160,7 @@ def energy_table(found: SimulationResults) -> Table:
     """Energy by whom it is charged to, and the bound."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
+            p.label,
             kwh(p.energy_j.total),
             kwh(p.energy_j.requests_dynamic),
             kwh(p.energy_j.requests_static),
@@ -149,7 +172,7 @@ def energy_table(found: SimulationResults) -> Table:
         ]
         for p in found.policies
     ]
-    columns = [*CONTENDER, "total (kWh)", "dynamic (kWh)", "static (kWh)", "idle (kWh)"]
+    columns = [CONTENDER, "total (kWh)", "dynamic (kWh)", "static (kWh)", "idle (kWh)"]
     columns += ["transitions (kWh)", "bound (kWh)", "above bound (%)", "balance error"]
     return Table(
         "energy",
@@ -167,17 +190,17 @@ def per_request_table(found: SimulationResults) -> Table:
     """Energy per request and per output token, gross and net."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
-            known(p.energy_per_request_j),
+            p.label,
+            per(p, "energy_per_request_j"),
             *_ends(p.intervals.get("energy_per_request_j")),
-            known(p.net_energy_per_request_j),
-            known(p.energy_per_output_token_j),
+            per(p, "net_energy_per_request_j"),
+            per(p, "energy_per_output_token_j"),
             *_ends(p.intervals.get("energy_per_output_token_j")),
-            known(p.net_energy_per_output_token_j),
+            per(p, "net_energy_per_output_token_j"),
         ]
         for p in found.policies
     ]
-    columns = [*CONTENDER]
+    columns = [CONTENDER]
     for of in ("request", "output token"):
         columns += [f"gross (J/{of})", f"low (J/{of})", f"high (J/{of})", f"net (J/{of})"]
     why = INTERVALS if found.replications > 1 else "No intervals: one replication."
@@ -195,10 +218,10 @@ def states_table(found: SimulationResults) -> Table:
     """Energy by what replicas did."""
     states = list(dict.fromkeys(state for p in found.policies for state in p.energy_by_state_j))
     rows: list[list[Cell]] = [
-        [*names(p), *(kwh(p.energy_by_state_j.get(state, 0.0)) for state in states)]
+        [p.label, *(kwh(p.energy_by_state_j.get(state, 0.0)) for state in states)]
         for p in found.policies
     ]
-    columns = [*CONTENDER, *(f"{state} (kWh)" for state in states)]
+    columns = [CONTENDER, *(f"{state} (kWh)" for state in states)]
     return Table("energy-by-state", "Energy by what replicas did", columns, rows)
 
 
@@ -206,7 +229,7 @@ def deployments_table(found: SimulationResults) -> Table:
     """Each deployment under each contender."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
+            p.label,
             d.name,
             d.replicas,
             d.requests,
@@ -218,7 +241,7 @@ def deployments_table(found: SimulationResults) -> Table:
         for p in found.policies
         for d in p.deployments
     ]
-    columns = [*CONTENDER, "deployment", "replicas", "requests", "output tokens", "busy (%)"]
+    columns = [CONTENDER, "deployment", "replicas", "requests", "output tokens", "busy (%)"]
     columns += ["energy (kWh)", "mean power of a replica (W)"]
     return Table("deployments", "Who served what", columns, rows)
 
@@ -227,7 +250,7 @@ def impacts_table(found: SimulationResults) -> Table:
     """Carbon, water and cost by site."""
     rows: list[list[Cell]] = [
         [
-            *names(p),
+            p.label,
             site,
             kwh(i.energy_it_j),
             kwh(i.energy_facility_j),
@@ -240,7 +263,7 @@ def impacts_table(found: SimulationResults) -> Table:
         for p in found.policies
         for site, i in p.impacts.items()
     ]
-    columns = [*CONTENDER, "site", "IT energy (kWh)", "with the building (kWh)", "carbon (g CO2e)"]
+    columns = [CONTENDER, "site", "IT energy (kWh)", "with the building (kWh)", "carbon (g CO2e)"]
     columns += ["water on site (L)", "water at the source (L)", "cost", "currency"]
     return Table(
         "impacts",
@@ -254,12 +277,12 @@ def impacts_table(found: SimulationResults) -> Table:
 def factors_table(found: SimulationResults) -> Table:
     """What energies were multiplied by."""
     rows: list[list[Cell]] = [
-        [*names(p), site, factor.name, known(factor.value), factor.kind, factor.source]
+        [p.label, site, factor.name, known(factor.value), factor.kind, factor.source]
         for p in found.policies
         for site, impact in p.impacts.items()
         for factor in impact.factors
     ]
-    columns = [*CONTENDER, "site", "factor", "value", "kind", "source"]
+    columns = [CONTENDER, "site", "factor", "value", "kind", "source"]
     return Table("impact-factors", "Factors behind these figures", columns, rows)
 
 
@@ -292,9 +315,10 @@ def savings_table(found: SimulationResults) -> Table:
 # ---------------------------------------------------------------- cells
 
 
-def names(p: SimulatedPolicy) -> list[Cell]:
-    """The cells that say which contender it is."""
-    return [p.name, p.controller]
+def per(p: SimulatedPolicy, field: str) -> float | None:
+    """Energy per request or token; None where none was served."""
+    value: float = getattr(p, field)
+    return known(value) if p.completed else None
 
 
 def known(value: float | None) -> float | None:
