@@ -190,7 +190,7 @@ CONTROLLERS = [
     StaticClock(0.5),
     PhaseAwareClock(0.1, 0.4),
     PhaseAwareClock(0.0, 0.0, hold_s=0.2),
-    BatchCap(0.5, 1),
+    BatchCap(0.7, 1),
 ]
 
 

@@ -105,26 +105,26 @@ class PhaseAwareClock:
 
 @dataclass(frozen=True)
 class BatchCap:
-    """The highest clock, and no more sequences in the batch than a part of those who are there.
+    """The highest clock, and a batch no larger than the load lately calls for: bursts wait.
 
     Attributes
     ----------
-    share : float
-        Of the requests at the replica, waiting ones included.
+    factor : float
+        Largest batch over the requests that were there lately, waiting ones included.
     least : int
         Sequences that are let in in any case.
     """
 
-    share: float = 0.5
+    factor: float = 2.0
     least: int = 4
 
     def __post_init__(self) -> None:
-        _check("share", self.share, 0 < self.share <= 1, "give a part, up to 1")
+        _check("factor", self.factor, 0 < self.factor < math.inf, "give a number above 0")
         _check("least", self.least, self.least >= 1, "give at least 1")
 
     def step(self, observation: Observation, now_s: float) -> Setting:  # noqa: ARG002 - the seam
         """What a replica is set to from now on."""
-        wanted = max(math.ceil(self.share * observation.there), self.least)
+        wanted = max(math.ceil(self.factor * observation.usual_there), self.least)
         return Setting(len(observation.clocks) - 1, min(wanted, observation.max_batch))
 
 

@@ -35,8 +35,8 @@ class Observation:
         inf if nothing was promised.
     trust : float
         Part of the limits that may be used, as learned from promises kept and broken here.
-    there : int
-        Requests that it has, waiting ones included.
+    usual_there : float
+        Requests that it had lately, waiting ones included, on average.
     max_batch : int
     """
 
@@ -51,7 +51,7 @@ class Observation:
     ttft_part: tuple[float, ...]
     tbt_limit_s: float
     trust: float
-    there: int
+    usual_there: float
     max_batch: int
 
 

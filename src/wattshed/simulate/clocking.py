@@ -9,7 +9,7 @@ import numpy as np
 from wattshed.compiled import called, inlined
 from wattshed.engines.rules import decode_step, prompt_steps
 from wattshed.simulate.layout import PREFILL
-from wattshed.simulate.steps import prompt_time
+from wattshed.simulate.steps import MEMORY_STEPS, prompt_time
 
 HIGHEST, FIXED, PHASES = range(3)
 """Clock: the highest; the same always; by phase, as low as the latency promises allow."""
@@ -21,9 +21,10 @@ LOOK_AHEAD = 16
 def set_batch_cap(world: Any, control: Any, r: int) -> None:
     """How many sequences may be in the batch."""
     replica = world.replicas[r]
-    if control.cap_share < 1.0:
-        there = replica.batch + replica.queued + (replica.partial >= 0)
-        wanted = max(int(np.ceil(control.cap_share * there)), control.cap_least)
+    there = replica.batch + replica.queued + (replica.partial >= 0)
+    replica.usual_there += (there - replica.usual_there) / MEMORY_STEPS
+    if control.cap_factor < np.inf:
+        wanted = max(int(np.ceil(control.cap_factor * replica.usual_there)), control.cap_least)
         replica.cap = min(wanted, world.kinds[replica.kind].max_batch)
 
 

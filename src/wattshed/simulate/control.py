@@ -29,7 +29,7 @@ class Control(NamedTuple):
         Limit between tokens at each deployment.
     first_within_s : array (Q,)
         Of the arrival, the first token is due; the reserve taken off.
-    cap_share : float
+    cap_factor : float
     cap_least : int
     """
 
@@ -39,7 +39,7 @@ class Control(NamedTuple):
     hold_s: float
     tbt_s: Array
     first_within_s: Array
-    cap_share: float
+    cap_factor: float
     cap_least: int
 
 
@@ -56,7 +56,9 @@ def compile_control(
         If it is another one, or needs promises and there are none.
     """
     steady = np.zeros(len(deployments), np.int64)
-    control = Control(HIGHEST, steady, 0.0, 0.0, np.full(len(steady), np.inf), np.zeros(0), 1.0, 1)
+    control = Control(
+        HIGHEST, steady, 0.0, 0.0, np.full(len(steady), np.inf), np.zeros(0), np.inf, 1
+    )
     if controller is None or isinstance(controller, PinnedMaximum):
         return control
     if isinstance(controller, StaticClock):
@@ -65,7 +67,7 @@ def compile_control(
                 steady[k] = controller.place(tuple(steps.clock for steps in d.clocks))
         return control._replace(code=FIXED)
     if isinstance(controller, BatchCap):
-        return control._replace(cap_share=controller.share, cap_least=controller.least)
+        return control._replace(cap_factor=controller.factor, cap_least=controller.least)
     if not isinstance(controller, PhaseAwareClock):
         known = "PinnedMaximum, StaticClock, PhaseAwareClock or BatchCap"
         raise ParameterError("controller", f"{type(controller).__name__}", f"use {known}")

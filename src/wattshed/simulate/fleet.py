@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from msgspec import structs
 
 from wattshed.control.clocks import PinnedMaximum
 from wattshed.control.controller import Controller
@@ -31,6 +33,10 @@ from wattshed.steps import modelled_parts
 CLOCKS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Fractions of the highest clock that a controller may choose from, unless told."""
 
+BEST_STATIC = "static:best"
+RAISES = 4
+"""How often a contender aims higher, each time for half of what it missed."""
+
 Report = Callable[[str, int, int], None]
 Tables = Callable[[pl.DataFrame], None]
 
@@ -49,7 +55,7 @@ class Setup:
     outages : tuple of Outage
     retry : bool
     plan : str, Path or None
-    bound : bool
+    equal_attainment, bound : bool
     report, tables : callable or None
     """
 
@@ -61,6 +67,7 @@ class Setup:
     outages: tuple[Outage, ...] = ()
     retry: bool = True
     plan: str | Path | None = None
+    equal_attainment: bool = False
     bound: bool = True
     report: Report | None = None
     tables: Tables | None = None
@@ -96,6 +103,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     outages: Sequence[Outage] = (),
     retry: bool = True,
     plan: str | Path | None = None,
+    equal_attainment: bool = False,
     bound: bool = True,
     report: Report | None = None,
     tables: Tables | None = None,
@@ -111,7 +119,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         Names of `POLICIES` of the room `route`, those that others register, and
         ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN``.
     controllers : sequence of str
-        ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]``, ``batch-cap[:SHARE]``.
+        ``pinned``, ``static:CLOCK``, ``static:best`` (the one clock that needs least energy and
+        keeps the promises), ``phases[:RESERVE]``, ``batch-cap[:FACTOR]``.
     replications : int
         With requests drawn anew; all contenders get the same.
     seed : int
@@ -128,6 +137,9 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     plan : str or Path, optional
         plan.json whose rule the policy ``prices`` follows; without one, one is made of the
         workload, at the rate at which it comes.
+    equal_attainment : bool
+        Have policies and controllers that learn aim higher than `target` until they reach it, so
+        that energies are compared at equal attainment; what cannot reach it says so.
     bound : bool
         Compute what no schedule of these requests on these replicas can undercut.
     report : callable, optional
@@ -148,17 +160,19 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
-    told = (tuple(outages), retry, plan, bound, report, tables)
+    told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
     setup = Setup(fleet, arrivals, forecast, target, chosen, *told)
-    named = {text: make_controller(text) for text in controllers}
+    for text in controllers:
+        if text != BEST_STATIC:
+            make_controller(text)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
     found: list[list[SimulatedPolicy]] = []
     stopped = False
     for policy in policies:
-        for text, controller in named.items():
+        for text in controllers:
             if not stopped:
-                runs = _replicate(setup, draws, policy, text, controller)
+                runs = _contend(setup, draws, policy, text)
                 stopped = any(run.partial for run in runs)
                 found.append(runs)
     return SimulationResults(
@@ -197,27 +211,70 @@ def _check_clocks(clocks: tuple[float, ...]) -> None:
             raise ParameterError("clocks", f"{clock:g}", "give fractions of the highest, up to 1")
 
 
+def _contend(setup: Setup, draws: list[Draw], policy: str, text: str) -> list[SimulatedPolicy]:
+    """One contender on all draws, aiming as high as it must to keep its promises."""
+    if text == BEST_STATIC:
+        return _best_static(setup, draws, policy)
+    runs = _replicate(setup, draws, policy, text)
+    aim = setup.target
+    for _ in range(RAISES if setup.equal_attainment and _learns(policy, text) else 0):
+        if runs[-1].partial or attainment_of(runs) >= setup.target:
+            break
+        aim = 1 - (1 - aim) / 2
+        runs = _replicate(setup, draws, policy, text, aim)
+    return runs
+
+
+def _learns(policy: str, text: str) -> bool:
+    return policy in {"frugal", "packed"} or text.startswith("phases")
+
+
+def _best_static(setup: Setup, draws: list[Draw], policy: str) -> list[SimulatedPolicy]:
+    """The one clock for all that needs least energy among those that keep the promises.
+
+    Of them that nearly do, if none does; of two that do, the runs are those of the better.
+    """
+    best: list[SimulatedPolicy] = []
+    for clock in reversed(setup.clocks):
+        runs = _replicate(setup, draws, policy, f"static:{clock:g}")
+        reached = attainment_of(runs) >= setup.target
+        if not best or (reached and mean_energy_of(runs) < mean_energy_of(best)):
+            best = runs
+        if runs[-1].partial:
+            break
+    return [structs.replace(run, settings={**run.settings, "clock": "best"}) for run in best]
+
+
+def attainment_of(runs: Sequence[SimulatedPolicy]) -> float:
+    """Mean over replications; 1 where nothing was promised."""
+    return float(np.mean([1.0 if run.attainment is None else run.attainment for run in runs]))
+
+
+def mean_energy_of(runs: Sequence[SimulatedPolicy]) -> float:
+    """Per request, J."""
+    return float(np.mean([run.energy_per_request_j for run in runs]))
+
+
 def _replicate(
-    setup: Setup,
-    draws: list[Draw],
-    policy: str,
-    text: str,
-    controller: Controller,
+    setup: Setup, draws: list[Draw], policy: str, text: str, aim: float | None = None
 ) -> list[SimulatedPolicy]:
     """One contender on all draws, until it is stopped."""
+    controller = make_controller(text)
+    modelled = modelled_of(setup.fleet, controller)
     runs: list[SimulatedPolicy] = []
     for i, one in enumerate(draws):
         stage = f"{policy} + {text}" + (f", replication {i + 1}" if len(draws) > 1 else "")
-        found, how = run(setup, one, policy, controller, stage)
-        modelled = modelled_of(setup.fleet, controller)
+        aimed = one if aim is None else replace(one, promises=replace(one.promises, target=aim))
+        found, how = run(setup, aimed, policy, controller, stage)
         summary = summarise(
             found,
             setup.fleet,
             one.promises,
             controller=text,
             name=policy,
-            settings=how.settings,
+            settings=how.settings if aim is None else {**how.settings, "aim": f"{aim:g}"},
             modelled=modelled,
+            series=i == 0,
         )
         if setup.tables and i == 0:
             setup.tables(request_table(found, setup.fleet, policy, text))
@@ -269,8 +326,6 @@ def with_bound(
     summary: SimulatedPolicy, setup: Setup, found: Simulation, controller: Controller
 ) -> SimulatedPolicy:
     """The same with what no schedule of the requests that were served can undercut."""
-    from msgspec import structs
-
     served = found.served
     if not served.any() or found.partial:
         return summary

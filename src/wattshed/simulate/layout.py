@@ -68,6 +68,7 @@ REPLICA = np.dtype(
         ("cap", "i8"),  # most sequences that its controller lets in
         ("begun_s", "f8"),  # of the block under way
         ("clocked_s", "f8"),  # when the clock was last raised
+        ("usual_there", "f8"),  # requests, on average lately
         ("trust", "f8"),  # part of the limits that its controller may use
         ("excess_s", "f8"),  # by how much prompts lengthened steps lately, on average
         ("steps", "i8"),

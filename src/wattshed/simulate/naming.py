@@ -42,7 +42,7 @@ RANKED = ("prices", "single", "threshold")
 
 
 def make_controller(text: str) -> Controller:
-    """A controller: ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]`` or ``batch-cap[:SHARE]``.
+    """A controller: ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]`` or ``batch-cap[:FACTOR]``.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def make_controller(text: str) -> Controller:
         "batch-cap": BatchCap,
     }
     if name not in made or (name == "static") > bool(value) or (name == "pinned" and value):
-        known = "pinned, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:SHARE]"
+        known = "pinned, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:FACTOR]"
         raise ParameterError("controller", repr(text), f"use {known}")
     try:
         return made[name](*([float(value)] if value else []))

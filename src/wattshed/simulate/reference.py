@@ -95,6 +95,7 @@ class Replica:
     cap: int = 0
     raised_s: float = -math.inf
     trust: float = 1.0
+    usual_there: float = 0.0
     excess_s: float = 0.0
     asked: bool = False  # since the last change of who is there
 
@@ -325,6 +326,8 @@ class StepByStep:
             return
         before, replica.chunks = len(replica.running), []
         if not replica.asked:
+            there = len(replica.running) + len(replica.waiting)
+            replica.usual_there += (there - replica.usual_there) / MEMORY_STEPS
             replica.cap = self.ask(replica, deployment, now).batch_cap
         self.make_room(replica, deployment.kv_tokens)
         replica.chunks = self.fill(replica, deployment, now)
@@ -355,8 +358,6 @@ class StepByStep:
         else:
             steps = self.block(r, deployment)
         held = sum(s.context for s in decoding) + (steps - 1) * len(decoding)
-        partial = sum(not s.decoding for s in r.running if s not in [c[0] for c in r.chunks])
-        there = len(decoding) + len(r.waiting) + partial
         entered = len(decoding) + len(r.chunks)
         waits = bool(r.waiting) and (not r.chunks or entered >= r.cap)
         tbt = math.inf if self.promises is None else float(self.promises.tbt_s.min(initial=np.inf))
@@ -375,7 +376,7 @@ class StepByStep:
             tuple(self.ttft_part(r, deployment, c, now) for c in clocks),
             tbt,
             r.trust,
-            there,
+            r.usual_there,
             deployment.max_batch,
         )
         return self.controller.step(seen, now)

@@ -43,8 +43,9 @@ def summarise(
     name: str = "",
     settings: dict[str, str] | None = None,
     modelled: Sequence[str] = (),
+    series: bool = True,
 ) -> SimulatedPolicy:
-    """Figures of one replication; see `SimulatedPolicy`."""
+    """Figures of one replication; see `SimulatedPolicy`. Without `series`, only these."""
     kept, kept_every = attained(found, promises)
     served, tokens = found.served, found.requests.output_tokens
     count, end_s = int(served.sum()), max(found.end_s, 1e-300)
@@ -89,8 +90,8 @@ def summarise(
         list(modelled),
         {},
         partial=found.partial,
-        stack=stack_of(found, fleet),
-        cdf=distributions_of(found),
+        stack=stack_of(found, fleet) if series else None,
+        cdf=distributions_of(found) if series else {},
     )
 
 
@@ -248,13 +249,17 @@ def distributions_of(found: Simulation) -> dict[str, Distribution]:
         "ttft_s": _distribution(found.ttft_s[served]),
         "e2e_s": _distribution(found.e2e_s[served]),
     }
-    parts = np.linspace(0, 1, POINTS)
     if found.gaps is not None and found.gaps.count:
-        values = [found.gaps.quantile_s(float(part)) for part in parts]
-        curves["tbt_s"] = Distribution(values, parts.tolist())
+        curves["tbt_s"] = _distribution_of_gaps(found.gaps)
     else:
         curves["tbt_s"] = _distribution(found.tpot_s[served])
     return curves
+
+
+def _distribution_of_gaps(gaps: Gaps) -> Distribution:
+    low, high = gaps.quantile_s(0.0), gaps.quantile_s(1.0)
+    at = np.geomspace(max(low, 1e-6), max(high, 2e-6), POINTS)
+    return Distribution(at.tolist(), [gaps.at_most(float(value)) / gaps.count for value in at])
 
 
 def _distribution(values: Array) -> Distribution:
