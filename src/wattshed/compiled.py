@@ -40,7 +40,7 @@ def inlined(function: Function) -> Function:
     return cast(Function, njit(forceinline=True, **UNCALLED)(function))
 
 
-class _Teller(Listener):  # type: ignore[misc]  # numba ships no types
+class _Teller(Listener):
     """Calls a function when the first compilation begins."""
 
     def __init__(self, tell: Callable[[], None]) -> None:

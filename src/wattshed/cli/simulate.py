@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from wattshed.cli.limits import with_slo
 from wattshed.cli.shared import (
-    command_line,
     errors_at_the_edge,
     fleet_option_of,
     folder_option,
     json_option,
     note,
     print_json,
-    print_tables,
     progress,
     seed_option,
     stoppable,
     workload_option_of,
-    write_folder,
+)
+from wattshed.cli.simulated import (
+    RequestTables,
+    inputs_of,
+    print_simulation,
+    simulation_results,
+    sources_of,
+    write_simulation,
 )
 from wattshed.cli.traffic import (
     parse_arrivals,
@@ -32,19 +37,6 @@ from wattshed.cli.traffic import (
     parse_outages,
     traffic_options,
 )
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from wattshed.fleet import Fleet
-    from wattshed.records import Provenance, SimulationResults
-    from wattshed.simulate.model import Outage
-    from wattshed.simulate.scenario import Arrivals
-
-PARQUET_ABOVE = 100_000
-"""Rows; a table of more requests is written as Parquet, a smaller one as CSV."""
-SERIES = ("stack", "cdf")
-"""Long series of a contender, which stand in simulation.json only."""
 
 
 @click.command()
@@ -67,8 +59,8 @@ SERIES = ("stack", "cdf")
     default=("pinned",),
     show_default=True,
     metavar="NAME,...",
-    help="What sets clock and batch of each replica: pinned, static:CLOCK, phases[:RESERVE] or"
-    " batch-cap[:SHARE]. Each is tried with each policy. Repeatable.",
+    help="What sets clock and batch of each replica: pinned, static:CLOCK, static:best,"
+    " phases[:RESERVE] or batch-cap[:FACTOR]. Each is tried with each policy. Repeatable.",
 )
 @traffic_options
 @click.option(
@@ -120,7 +112,8 @@ SERIES = ("stack", "cdf")
     "drains",
     multiple=True,
     metavar="REPLICA@START[-END]",
-    help="A replica takes no more requests, finishes what it has, and boots at the end. Repeatable.",
+    help="A replica takes no more requests, finishes what it has, and boots at the end."
+    " Repeatable.",
 )
 @click.option(
     "--no-retry",
@@ -133,6 +126,11 @@ SERIES = ("stack", "cdf")
     default=None,
     metavar="FILE",
     help="plan.json whose prices the policy prices follows.  [default: a plan of the workload]",
+)
+@click.option(
+    "--equal-attainment",
+    is_flag=True,
+    help="Let policies and controllers that learn aim higher than the target until they reach it.",
 )
 @click.option(
     "--no-bound", is_flag=True, help="Leave out what no schedule of the requests can undercut."
@@ -155,6 +153,7 @@ def simulate(
     drains: tuple[str, ...],
     no_retry: bool,
     plan: Path | None,
+    equal_attainment: bool,
     no_bound: bool,
     folder: Path | None,
     seed: int,
@@ -191,6 +190,7 @@ def simulate(
             "clocks": parse_clocks(clocks),
             "retry": not no_retry,
             "plan": plan,
+            "equal_attainment": equal_attainment,
             "bound": not no_bound,
         }
         refuse_unknown_policies(settings["policies"])
@@ -210,11 +210,11 @@ def simulate(
         inputs = inputs_of(fleet, arrivals, outages, settings)
         sources = sources_of(fleet, arrivals)
         if folder:
-            _write(found, inputs, sources, tables, folder)
+            write_simulation(found, inputs, sources, tables.by_name(), folder)
     if as_json:
         print_json("simulate", inputs, simulation_results(found), sources)
     else:
-        _print(found, target)
+        print_simulation(found, target)
     if found.partial:
         raise click.exceptions.Exit(1)
 
@@ -247,135 +247,3 @@ def simulating() -> Iterator[Callable[[str, int, int], None]]:
             check()
 
         yield report
-
-
-class RequestTables:
-    """Encodes the requests of each contender at once, so that few tables are in memory."""
-
-    def __init__(self) -> None:
-        self.files: list[tuple[str, str, bytes]] = []
-
-    def keep(self, table: pl.DataFrame) -> None:
-        """Take the table of one contender."""
-        import io
-
-        label = f"{table['policy'][0]}-{table['controller'][0]}"
-        if table.height <= PARQUET_ABOVE:
-            self.files.append((label, "csv", table.write_csv().encode()))
-            return
-        file = io.BytesIO()
-        table.write_parquet(file)
-        self.files.append((label, "parquet", file.getvalue()))
-
-    def by_name(self) -> dict[str, bytes]:
-        """Content by name of the file."""
-        from wattshed.report.simulation_charts import distinct_slugs
-
-        slugs = distinct_slugs([label for label, _, _ in self.files])
-        return {
-            f"requests-{slug}.{suffix}": content
-            for slug, (_, suffix, content) in zip(slugs, self.files, strict=True)
-        }
-
-
-def inputs_of(
-    fleet: Fleet, arrivals: Arrivals, outages: tuple[Outage, ...], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that decided the result."""
-    import msgspec
-
-    curve, workload, plan = arrivals.curve, arrivals.workload, settings["plan"]
-    return {
-        "fleet": {"name": fleet.name, "sha256": fleet.content_hash},
-        "workload": {"name": workload.name, "sha256": workload.content_hash},
-        "rates": {"name": curve.name, "sha256": curve.content_hash} if curve else None,
-        **{k: v for k, v in settings.items() if k != "plan"},
-        "plan": _source_of(plan) if plan else None,
-        "requests": arrivals.requests,
-        "rate_per_s": arrivals.rate_per_s,
-        "cv": arrivals.cv,
-        "speed": arrivals.speed,
-        "scale": arrivals.scale,
-        "window_s": [arrivals.start_s, arrivals.end_s],
-        "outages": [_outage(fleet, outage) for outage in outages],
-        "slo": msgspec.to_builtins(fleet.slo),
-    }
-
-
-def _source_of(path: Path) -> dict[str, str]:
-    from wattshed.files import sha256
-
-    return {"name": str(path), "sha256": sha256(path)}
-
-
-def _outage(fleet: Fleet, outage: Outage) -> dict[str, Any]:
-    from wattshed.simulate.external import endpoint_names
-
-    ends = outage.end_s < float("inf")
-    return {
-        "replica": endpoint_names(fleet.deployments)[outage.replica],
-        "start_s": outage.start_s,
-        "end_s": outage.end_s if ends else None,
-        "drains": outage.drains,
-    }
-
-
-def sources_of(fleet: Fleet, arrivals: Arrivals) -> list[Provenance]:
-    """Provenance of profiles, workload, rates and carbon signals, each once."""
-    from wattshed.documents import plan_sources
-
-    curve = [arrivals.curve.provenance] if arrivals.curve else []
-    signals = [s.carbon_signal.provenance for s in fleet.sites.values() if s.carbon_signal]
-    found = [*plan_sources(fleet, arrivals.workload), *curve, *signals]
-    return list(dict.fromkeys(found))
-
-
-def simulation_results(found: SimulationResults) -> dict[str, Any]:
-    """The stable keys of `wattshed simulate --json`: all but the long series."""
-    import msgspec
-
-    results: dict[str, Any] = msgspec.to_builtins(found)
-    for policy in results["policies"]:
-        for key in SERIES:
-            del policy[key]
-    return results
-
-
-def _print(found: SimulationResults, target: float) -> None:
-    from wattshed.report.simulation_document import headline, modelled_of
-    from wattshed.report.simulation_tables import summary_table
-
-    print_tables([summary_table(found)])
-    click.echo(headline(found, target))
-    for saving in found.savings:
-        click.echo(saving.sentence)
-    for text in found.notes:
-        note(f"note: {text}")
-    for text in modelled_of(found):
-        note(f"modelled: {text}")
-
-
-def _write(
-    found: SimulationResults,
-    inputs: dict[str, Any],
-    sources: list[Provenance],
-    tables: RequestTables,
-    folder: Path,
-) -> None:
-    import msgspec
-
-    from wattshed import __version__
-    from wattshed.report.simulation_document import simulation_document
-
-    seed = inputs["seed"]
-    document = simulation_document(found, sources, command_line(), seed, inputs["target"])
-    content = {
-        "schema": "wattshed/simulation",
-        "version": 1,
-        "created_by": f"wattshed {__version__}",
-        "inputs": inputs,
-        "seed": seed,
-        "simulation": found,
-    }
-    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
-    write_folder(document, folder, {"simulation.json": encoded, **tables.by_name()})

@@ -140,13 +140,16 @@ def parse_window(text: str | None) -> tuple[float | None, float | None]:
     >>> parse_window("86400:"), parse_window(None)
     ((86400.0, None), (None, None))
     """
-    first, colon, last = (text or ":").partition(":")
+    if text is None:
+        return None, None
+    first, colon, last = text.partition(":")
     try:
-        if not colon:
-            raise ValueError
-        return (float(first) if first else None), (float(last) if last else None)
+        found = (float(first) if first else None), (float(last) if last else None)
     except ValueError:
-        raise ParameterError("--window", repr(text), "give A:B in seconds, e.g. 0:86400") from None
+        colon = ""
+    if not colon:
+        raise ParameterError("--window", repr(text), "give A:B in seconds, e.g. 0:86400")
+    return found
 
 
 def parse_outages(

@@ -11,20 +11,21 @@ from wattshed.report.simulation_charts import (
     power_charts,
     promises_chart,
 )
+from wattshed.report.simulation_served import (
+    deployments_table,
+    factors_table,
+    impacts_table,
+    served_table,
+    throughput_table,
+)
 from wattshed.report.simulation_tables import (
     classes_table,
     contenders_table,
-    deployments_table,
     energy_table,
-    factors_table,
-    idle_part,
-    impacts_table,
     latency_table,
     per_request_table,
     savings_table,
-    served_table,
     states_table,
-    throughput_table,
 )
 from wattshed.report.text import format_number
 
@@ -61,7 +62,10 @@ def simulation_sections(found: SimulationResults, target: float) -> list[Section
         *_savings_section(found),
         Section(
             "Energy by whom",
-            [_energy_text(found)],
+            [
+                "Each request is charged for what it adds to the steps it is in, and for its share"
+                " of their static power. Idling is charged to nobody, and never lost."
+            ],
             tables=[energy_table(found), per_request_table(found), states_table(found)],
             charts=[energy_chart(found)],
         ),
@@ -141,12 +145,6 @@ def _savings_section(found: SimulationResults) -> list[Section]:
         return []
     sentences = [s.sentence for s in found.savings]
     return [Section("Savings", sentences, tables=[savings_table(found)])]
-
-
-def _energy_text(found: SimulationResults) -> str:
-    parts = [(p.label, idle_part(p)) for p in found.policies]
-    idle = ", ".join(f"{label} {_percent(part)}" for label, part in parts if part is not None)
-    return f"Idle replicas draw this part of all energy: {idle}." if idle else ""
 
 
 def _power_section(found: SimulationResults) -> list[Section]:

@@ -76,42 +76,6 @@ def contenders_table(found: SimulationResults) -> Table:
     )
 
 
-def served_table(found: SimulationResults) -> Table:
-    """What became of the requests."""
-    rows: list[list[Cell]] = [
-        [
-            p.label,
-            p.requests,
-            p.completed,
-            p.rejected,
-            p.lost,
-            p.unfinished,
-            p.retries,
-            p.preemptions,
-        ]
-        for p in found.policies
-    ]
-    columns = [CONTENDER, "requests", "served", "rejected", "lost", "unfinished", "sent again"]
-    return Table(
-        "served",
-        "What became of the requests",
-        [*columns, "preempted"],
-        rows,
-        note="Rejected: no deployment can serve it. Lost: its replica failed. Preempted: how often"
-        " a request lost its place in the KV cache and was computed again.",
-    )
-
-
-def throughput_table(found: SimulationResults) -> Table:
-    """How much is served in a second."""
-    rows: list[list[Cell]] = [
-        [p.label, p.duration_s, p.throughput_per_s, p.goodput_per_s, p.output_tokens_per_s]
-        for p in found.policies
-    ]
-    columns = [CONTENDER, "duration (s)", "requests (1/s)", "within their limits (1/s)"]
-    return Table("throughput", "Throughput", [*columns, "output tokens (1/s)"], rows)
-
-
 def latency_table(found: SimulationResults) -> Table:
     """Means and quantiles of all latencies."""
     rows: list[list[Cell]] = [
@@ -188,35 +152,33 @@ def energy_table(found: SimulationResults) -> Table:
 
 def per_request_table(found: SimulationResults) -> Table:
     """Energy per request and per output token, gross and net."""
-    rows: list[list[Cell]] = [
-        [
-            p.label,
-            per(p, "energy_per_request_j"),
-            *_ends(p.intervals.get("energy_per_request_j")),
-            per(p, "net_energy_per_request_j"),
-            per(p, "energy_per_output_token_j"),
-            *_ends(p.intervals.get("energy_per_output_token_j")),
-            per(p, "net_energy_per_output_token_j"),
-        ]
-        for p in found.policies
-    ]
+    repeated = found.replications > 1
     columns = [CONTENDER]
     for of in ("request", "output token"):
-        columns += [f"gross (J/{of})", f"low (J/{of})", f"high (J/{of})", f"net (J/{of})"]
-    why = INTERVALS if found.replications > 1 else "No intervals: one replication."
+        ends = [f"low (J/{of})", f"high (J/{of})"] if repeated else []
+        columns += [f"gross (J/{of})", *ends, f"net (J/{of})"]
     return Table(
         "energy-per-request",
         "Energy per request and per output token served",
         columns,
-        rows,
+        [_per_request(p, repeated) for p in found.policies],
         note="Gross: all energy. Net: without idling and transitions, and without the static part"
-        f" of steps. {why}",
+        f" of steps. {_why(repeated)}",
     )
+
+
+def _per_request(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
+    row: list[Cell] = [p.label]
+    for field in ("energy_per_request_j", "energy_per_output_token_j"):
+        ends = _ends(p.intervals.get(field)) if repeated else []
+        row += [per(p, field), *ends, per(p, f"net_{field}")]
+    return row
 
 
 def states_table(found: SimulationResults) -> Table:
     """Energy by what replicas did."""
-    states = list(dict.fromkeys(state for p in found.policies for state in p.energy_by_state_j))
+    drawn = [s for p in found.policies for s, energy_j in p.energy_by_state_j.items() if energy_j]
+    states = list(dict.fromkeys(drawn))
     rows: list[list[Cell]] = [
         [p.label, *(kwh(p.energy_by_state_j.get(state, 0.0)) for state in states)]
         for p in found.policies
@@ -225,90 +187,29 @@ def states_table(found: SimulationResults) -> Table:
     return Table("energy-by-state", "Energy by what replicas did", columns, rows)
 
 
-def deployments_table(found: SimulationResults) -> Table:
-    """Each deployment under each contender."""
-    rows: list[list[Cell]] = [
-        [
-            p.label,
-            d.name,
-            d.replicas,
-            d.requests,
-            d.output_tokens,
-            percent(d.busy),
-            kwh(d.energy_j),
-            known(d.power_w),
-        ]
-        for p in found.policies
-        for d in p.deployments
-    ]
-    columns = [CONTENDER, "deployment", "replicas", "requests", "output tokens", "busy (%)"]
-    columns += ["energy (kWh)", "mean power of a replica (W)"]
-    return Table("deployments", "Who served what", columns, rows)
-
-
-def impacts_table(found: SimulationResults) -> Table:
-    """Carbon, water and cost by site."""
-    rows: list[list[Cell]] = [
-        [
-            p.label,
-            site,
-            kwh(i.energy_it_j),
-            kwh(i.energy_facility_j),
-            i.carbon_g,
-            i.water_site_l,
-            i.water_source_l,
-            i.cost,
-            i.currency,
-        ]
-        for p in found.policies
-        for site, i in p.impacts.items()
-    ]
-    columns = [CONTENDER, "site", "IT energy (kWh)", "with the building (kWh)", "carbon (g CO2e)"]
-    columns += ["water on site (L)", "water at the source (L)", "cost", "currency"]
-    return Table(
-        "impacts",
-        "Carbon, water and cost",
-        columns,
-        rows,
-        note="A dash: the site does not say. Average carbon intensity, of the building's energy.",
-    )
-
-
-def factors_table(found: SimulationResults) -> Table:
-    """What energies were multiplied by."""
-    rows: list[list[Cell]] = [
-        [p.label, site, factor.name, known(factor.value), factor.kind, factor.source]
-        for p in found.policies
-        for site, impact in p.impacts.items()
-        for factor in impact.factors
-    ]
-    columns = [CONTENDER, "site", "factor", "value", "kind", "source"]
-    return Table("impact-factors", "Factors behind these figures", columns, rows)
-
-
 def savings_table(found: SimulationResults) -> Table:
     """Each contender against the baselines."""
+    repeated = found.replications > 1
     rows: list[list[Cell]] = [
         [
             s.contender,
             s.baseline,
             known(100 * s.saving),
-            s.interval and 100 * s.interval.low,
-            s.interval and 100 * s.interval.high,
+            *([part and known(100 * part) for part in _ends(s.interval)] if repeated else []),
             known(100 * s.attainment_difference),
             "yes" if s.equal_attainment else "no",
         ]
         for s in found.savings
     ]
-    columns = ["contender", "against", "saving (%)", "low (%)", "high (%)"]
-    columns += ["attainment difference (points)", "equal attainment"]
+    ends = ["low (%)", "high (%)"] if repeated else []
+    columns = [CONTENDER, "against", "saving (%)", *ends, "attainment difference (points)"]
     return Table(
         "savings",
-        "Savings of energy",
-        columns,
+        "Savings of energy per request",
+        [*columns, "equal attainment"],
         rows,
-        note="A saving counts only at equal attainment; a negative saving is a loss. "
-        + (INTERVALS if found.replications > 1 else "No intervals: one replication."),
+        note="A saving counts only at equal attainment; a negative saving is a loss."
+        f" {_why(repeated)}",
     )
 
 
@@ -342,5 +243,9 @@ def _range(interval: Interval | None) -> str:
     return f"{format_number(interval.low)} to {format_number(interval.high)}"
 
 
-def _ends(interval: Interval | None) -> list[Cell]:
+def _why(repeated: bool) -> str:
+    return INTERVALS if repeated else "No intervals: one replication."
+
+
+def _ends(interval: Interval | None) -> list[float | None]:
     return [interval.low, interval.high] if interval else [None, None]
