@@ -193,7 +193,7 @@ def simulate(
             "equal_attainment": equal_attainment,
             "bound": not no_bound,
         }
-        refuse_unknown_policies(settings["policies"])
+        refuse_unknown_policies(settings["policies"], plan)
         fleet = with_slo(load_fleet(fleet_source), slos)
         arrivals = parse_arrivals(read_workload(workload_source), **traffic)
         outages = parse_outages(fleet, fails, drains)
@@ -219,17 +219,22 @@ def simulate(
         raise click.exceptions.Exit(1)
 
 
-def refuse_unknown_policies(names: tuple[str, ...]) -> None:
+def refuse_unknown_policies(names: tuple[str, ...], plan: Path | None) -> None:
     """Before anything is simulated, which may take long.
 
     Raises
     ------
     ParameterError
+        Also for a plan that no policy follows.
     """
+    from wattshed.errors import ParameterError
     from wattshed.route.registry import find_policy
 
     for name in names:
         find_policy(name.partition(":")[0])
+    if plan is not None and "prices" not in names:
+        cure = "add prices to --policy, or leave it out"
+        raise ParameterError("--plan", f"{plan}, which no policy follows", cure)
 
 
 @contextmanager

@@ -118,11 +118,11 @@ def simulation_results(found: SimulationResults) -> dict[str, Any]:
 def print_simulation(found: SimulationResults, target: float) -> None:
     """Table and sentences on stdout, what to know of them on stderr."""
     from wattshed.report.simulation_document import headline, modelled_of
-    from wattshed.report.simulation_tables import summary_table
+    from wattshed.report.simulation_tables import comparable, summary_table
 
     print_tables([summary_table(found)])
     click.echo(headline(found, target))
-    for saving in found.savings:
+    for saving in comparable(found):
         click.echo(saving.sentence)
     for text in found.notes:
         note(f"note: {text}")

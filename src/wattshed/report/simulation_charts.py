@@ -163,7 +163,9 @@ def _limits(found: SimulationResults, field: str) -> list[Series]:
 
 def promises_chart(found: SimulationResults) -> Chart | None:
     """Attainment against energy per request; None where nothing was promised or served."""
-    shown = [p for p in found.policies if p.attainment is not None and p.completed]
+    shown = [
+        p for p in found.policies if p.attainment is not None and p.completed and not p.partial
+    ]
     if not shown:
         return None
     attained = [percent(p.attainment) or 0.0 for p in shown]

@@ -20,6 +20,7 @@ from wattshed.report.simulation_served import (
 )
 from wattshed.report.simulation_tables import (
     classes_table,
+    comparable,
     contenders_table,
     energy_table,
     latency_table,
@@ -85,9 +86,11 @@ def simulation_sections(found: SimulationResults, target: float) -> list[Section
 def headline(found: SimulationResults, target: float) -> str:
     """The simulation in a few sentences."""
     stopped = [STOPPED] if found.partial else []
-    served = [p for p in found.policies if p.completed]
+    whole = [p for p in found.policies if not p.partial]
+    served = [p for p in whole if p.completed]
     if not served:
-        return " ".join([*stopped, "No request was served."])
+        none = "No request was served." if whole else "No contender came to its end."
+        return " ".join([*stopped, none])
     keeping = [p for p in served if p.attainment is None or p.attainment >= target]
     if not keeping:
         best = max(served, key=lambda p: (p.attainment or 0.0, -p.energy_per_request_j))
@@ -116,7 +119,7 @@ def _least(best: SimulatedPolicy, found: SimulationResults, target: float) -> st
 
 
 def _saving_of(best: SimulatedPolicy, found: SimulationResults) -> list[str]:
-    return [s.sentence for s in found.savings if s.contender == best.label][:1]
+    return [s.sentence for s in comparable(found) if s.contender == best.label][:1]
 
 
 def _gap(best: SimulatedPolicy) -> list[str]:
@@ -141,9 +144,9 @@ def _setting(found: SimulationResults, target: float) -> str:
 
 
 def _savings_section(found: SimulationResults) -> list[Section]:
-    if not found.savings:
+    sentences = [s.sentence for s in comparable(found)]
+    if not sentences:
         return []
-    sentences = [s.sentence for s in found.savings]
     return [Section("Savings", sentences, tables=[savings_table(found)])]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wattshed.records import Interval, Latency, SimulatedPolicy, SimulationResults
+from wattshed.records import Interval, Latency, Saving, SimulatedPolicy, SimulationResults
 from wattshed.report.document import Cell, Table
 from wattshed.report.text import DASH, format_number
 from wattshed.units import kwh
@@ -36,7 +36,7 @@ def _summary(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
 
     return [
         p.label,
-        percent(p.attainment),
+        kept(p, p.attainment),
         p.ttft_s.p50,
         p.ttft_s.p99,
         p.tbt_s.p99,
@@ -54,8 +54,8 @@ def contenders_table(found: SimulationResults) -> Table:
     rows: list[list[Cell]] = [
         [
             p.label,
-            percent(p.attainment),
-            percent(p.attainment_every_token),
+            kept(p, p.attainment),
+            kept(p, p.attainment_every_token),
             p.ttft_s.p99,
             p.tbt_s.p99,
             per(p, "energy_per_request_j"),
@@ -103,7 +103,7 @@ def classes_table(found: SimulationResults) -> Table:
             c.name,
             c.requests,
             c.completed,
-            percent(c.attainment),
+            kept(p, c.attainment),
             *_against(c.ttft_s, c.ttft_limit_s),
             *_against(c.tpot_s, c.tbt_limit_s),
             *_against(c.e2e_s, c.e2e_limit_s),
@@ -199,7 +199,7 @@ def savings_table(found: SimulationResults) -> Table:
             known(100 * s.attainment_difference),
             "yes" if s.equal_attainment else "no",
         ]
-        for s in found.savings
+        for s in comparable(found)
     ]
     ends = ["low (%)", "high (%)"] if repeated else []
     columns = [CONTENDER, "against", "saving (%)", *ends, "attainment difference (points)"]
@@ -230,6 +230,17 @@ def known(value: float | None) -> float | None:
 def percent(part: float | None) -> float | None:
     """A part in percent."""
     return None if part is None else known(100 * part)
+
+
+def kept(p: SimulatedPolicy, attainment: float | None) -> float | None:
+    """Promises kept, in percent; None where a contender was stopped and had yet to keep some."""
+    return None if p.partial else percent(attainment)
+
+
+def comparable(found: SimulationResults) -> list[Saving]:
+    """Savings of contenders that came to their end, against others that did."""
+    whole = {p.label for p in found.policies if not p.partial}
+    return [s for s in found.savings if {s.contender, s.baseline} <= whole]
 
 
 def idle_part(p: SimulatedPolicy) -> float | None:
