@@ -127,7 +127,9 @@ def _impact(energy_j):
 
 def make_contender(name, controller, factor, attainment):
     """A contender with `factor` times the energy of another one."""
-    energy = SimulatedEnergy(5e7 * factor, 1.5e7 * factor, 1.8e7 * factor, 1.65e7 * factor, 0.05e7)
+    energy = SimulatedEnergy(
+        5e7 * factor, 1.5e7 * factor, 1.8e7 * factor, 1.65e7 * factor, 0.05e7 * factor
+    )
     limits = {"ttft_limit_s": 1.0, "tbt_limit_s": 0.22, "e2e_limit_s": None}
     latencies = {"ttft_s": _latency(0.3), "tpot_s": _latency(0.04), "e2e_s": _latency(9.0)}
     return SimulatedPolicy(
