@@ -202,7 +202,8 @@ def test_the_compiled_controllers_set_what_the_plain_ones_set(
 ) -> None:
     fleet, requests, rng = random_case(seed, load)
     limits = rng.exponential([1.0, 0.03], (len(requests), 2)).T + 1e-3
-    promises = Promises(*limits, *np.ones((2, len(requests))))
+    lengths = np.ones((2, len(requests)))
+    promises = Promises(*limits, *lengths, every_token=bool(seed % 2))
     settings = {"policy": "least-outstanding", "controller": controller, "promises": promises}
     ours = simulate_requests(fleet, requests, **settings)
     assert_same(ours, by_step(fleet, requests, **settings))

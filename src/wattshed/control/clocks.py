@@ -56,7 +56,8 @@ class PhaseAwareClock:
     """The lowest clock at which tokens come fast enough, for prompts and decoding alike.
 
     While sequences decode, the longest step of the block, lengthened as prompts lengthened steps
-    lately, must keep the limit between tokens, less the headroom. While prompts are processed,
+    lately, must keep the limit between tokens, less the headroom; where the limit holds for every
+    token, each step must, with the prompts in it. While prompts are processed,
     all whose first tokens are due must have them before a part of their limit is used up: the
     rest is the reserve for those who have yet to come. Who waits for a place, or cannot be served
     in time at any clock, is served at the highest. Both parts shrink with each promise that was
@@ -93,9 +94,12 @@ class PhaseAwareClock:
         top = len(seen.clocks) - 1
         if seen.waits_for_place:
             return top
-        limit_s = seen.tbt_limit_s * (1 - self.headroom) * seen.trust - seen.excess_s
+        limit_s = seen.tbt_limit_s * (1 - self.headroom) * seen.trust
+        limit_s -= 0.0 if seen.every_token else seen.excess_s
+        whole = seen.every_token and seen.prompts
+        step_s = seen.whole_step_s if whole else seen.last_step_s
         for f in range(top):
-            if seen.decoding and seen.last_step_s[f] > limit_s:
+            if seen.decoding and step_s[f] > limit_s:
                 continue
             if seen.prompts and seen.ttft_part[f] > (1 - self.reserve) * seen.trust:
                 continue

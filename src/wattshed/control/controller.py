@@ -26,6 +26,10 @@ class Observation:
         Somebody cannot be let in because batch or KV cache are full.
     last_step_s : tuple of float
         Duration of the longest decoding step of the block, at each clock (F).
+    whole_step_s : tuple of float
+        Duration of the next step with its prompts, at each clock (F).
+    every_token : bool
+        The limit between tokens holds for each of them, and not for their mean.
     excess_s : float
         By how much prompts lengthened steps lately, on average.
     ttft_part : tuple of float
@@ -47,6 +51,8 @@ class Observation:
     decoding: int
     waits_for_place: bool
     last_step_s: tuple[float, ...]
+    whole_step_s: tuple[float, ...]
+    every_token: bool
     excess_s: float
     ttft_part: tuple[float, ...]
     tbt_limit_s: float

@@ -153,10 +153,11 @@ class SimulatedPolicy(msgspec.Struct, frozen=True):
     ttft_s, tbt_s, tpot_s, e2e_s : Latency
         `tbt_s` is of all times between two tokens, none left out; tpot of each request's mean.
     attainment : float or None
-        Part of all requests that were served with TTFT, TPOT and E2E within the limits of
-        their class; None without SLO.
+        Part of all requests that were served with TTFT, TBT and E2E within the limits of
+        their class; TBT is the mean of the request (TPOT), or each of its times between tokens,
+        as was asked for. None without SLO.
     attainment_every_token : float or None
-        The same with the longest time between two tokens in place of the mean.
+        With each of the times between tokens.
     classes : list of ClassResult
     energy_j : SimulatedEnergy
     energy_by_state_j : dict

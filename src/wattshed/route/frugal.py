@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,33 @@ def no_budgets(deployments: int) -> Budgets:
     return Budgets(unit, none, none[:, 0], none[:, 0], whose, np.zeros(0), np.inf)
 
 
+@dataclass(frozen=True)
+class Aim:
+    """How closely limits are approached.
+
+    Attributes
+    ----------
+    headroom : float
+        Part of the limits that is not used at first.
+    target : float
+        Part of the promises that is to be kept.
+    every_token : bool
+        The limit on TBT holds for each token, and not for their mean.
+    """
+
+    headroom: float = 0.1
+    target: float = 0.99
+    every_token: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.headroom < 1:
+            found = f"{self.headroom:g}"
+            raise ParameterError("policy headroom", found, "give a part, from 0 to below 1")
+        if not 0 < self.target <= 1:
+            found = f"{self.target:g}"
+            raise ParameterError("policy target", found, "give a part above 0, up to 1")
+
+
 class Frugal(FilteredPolicy):
     """Where a request adds least to the energy of the fleet, and nobody's promise is broken.
 
@@ -49,10 +77,7 @@ class Frugal(FilteredPolicy):
         PolyServe does within a class.
     promises : dict, optional
         By SLO class; those of the fleet unless told.
-    headroom : float
-        Part of the limits that is not used at first.
-    target : float
-        Part of the promises that is to be kept.
+    aim : Aim, optional
     budgets : Budgets, optional
     tenants : dict, optional
         Number of each tenant in the budgets.
@@ -61,18 +86,16 @@ class Frugal(FilteredPolicy):
     def __init__(
         self,
         fleet: Fleet,
+        *,
         packs: bool = False,
         promises: Mapping[str, Slo] | None = None,
-        headroom: float = 0.1,
-        target: float = 0.99,
+        aim: Aim | None = None,
         budgets: Budgets | None = None,
         tenants: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(fleet, self._best)
-        for name, value in (("headroom", headroom), ("target", 1 - target)):
-            if not 0 <= value < 1:
-                raise ParameterError(f"policy {name}", f"{value:g}", "give a part, from 0 to 1")
-        self._packs, self._target, self._keep = packs, target, 1.0 - headroom
+        self._aim = aim or Aim()
+        self._packs, self._keep = packs, 1.0 - self._aim.headroom
         self._promises = fleet.slo if promises is None else promises
         self._budgets = budgets or no_budgets(len(fleet.deployments))
         self._tenants = dict(tenants or {})
@@ -85,7 +108,7 @@ class Frugal(FilteredPolicy):
     def finished(self, served: Served) -> None:
         """Learn from what became of a request."""
         if served.kept is not None:
-            self._keep = part_after(self._keep, served.kept, self._target, KEEP_GAIN)
+            self._keep = part_after(self._keep, served.kept, self._aim.target, KEEP_GAIN)
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
         order = sorted(found, key=lambda e: (self._kind[e.deployment], e.name))
@@ -116,7 +139,8 @@ class Frugal(FilteredPolicy):
         due = np.inf if request.deadline_s is None else request.deadline_s
         tenant = self._tenants.get(request.tenant, -1)
         limits = (ttft, tbt, min(e2e, due))
-        return Wanted(m, n, late, *limits, *self._usual, tenant, request.arrival_s)
+        every = self._aim.every_token
+        return Wanted(m, n, late, *limits, every, *self._usual, tenant, request.arrival_s)
 
     def _write(self, row: Any, endpoint: Endpoint, request: Request, outlook: Outlook) -> None:
         kind = self._kind[endpoint.deployment]
@@ -160,22 +184,16 @@ def frugal(
     fleet: Fleet,
     *,
     promises: Mapping[str, Slo] | None = None,
-    headroom: float = 0.1,
-    target: float = 0.99,
+    aim: Aim | None = None,
     budgets: Budgets | None = None,
     tenants: Mapping[str, int] | None = None,
 ) -> Frugal:
     """Least marginal energy among those that keep their promises; see `Frugal`."""
-    settings = (promises, headroom, target, budgets, tenants)
-    return Frugal(fleet, False, *settings)
+    return Frugal(fleet, promises=promises, aim=aim, budgets=budgets, tenants=tenants)
 
 
 def packed(
-    fleet: Fleet,
-    *,
-    promises: Mapping[str, Slo] | None = None,
-    headroom: float = 0.1,
-    target: float = 0.99,
+    fleet: Fleet, *, promises: Mapping[str, Slo] | None = None, aim: Aim | None = None
 ) -> Frugal:
     """Highest load feasible: the fullest of those that keep their promises; see `Frugal`."""
-    return Frugal(fleet, True, promises, headroom, target)
+    return Frugal(fleet, packs=True, promises=promises, aim=aim)

@@ -100,6 +100,8 @@ class Wanted(NamedTuple):
         Expected output tokens, and the quantile that promises are kept for.
     ttft_s, tbt_s, e2e_s : float
         Limits; inf for none.
+    every_token : bool
+        The limit on TBT holds for each token, and not for their mean.
     usual_m, usual_n : float
         Of the requests lately: what will come between.
     tenant : int
@@ -113,6 +115,7 @@ class Wanted(NamedTuple):
     ttft_s: float
     tbt_s: float
     e2e_s: float
+    every_token: bool
     usual_m: float
     usual_n: float
     tenant: int
@@ -126,17 +129,23 @@ def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
     TTFT: the steps until the prompts before it and its own are processed, half a step for the one
     under way, and the wait for a place if batch or KV cache are full. TBT: a step of all who are
     there and the request, lengthened by the usual prompts, one of which comes for each answer
-    that ends. Both for the newcomer and for the residents, whose steps are the same.
+    that ends; or by as many prompt tokens as fit into it, if the limit holds for each token.
+    Both for the newcomer and for the residents, whose steps are the same.
     """
     f, there = seen.f, seen.batch + seen.waiting
     batch = min(there + 1, seen.max_batch)
     held = seen.held + seen.backlog
     room = max(seen.chunk - seen.batch, 1)
     tbt = decode_step(tables, f, batch, held + wanted.m + wanted.n_late)
+    step_s = decode_step(tables, f, batch, 0.0)
     usual = max(int(wanted.usual_m), 1)
-    beside = prompt_steps(tables, f, batch, 0.0, room, usual)
-    beside -= decode_step(tables, f, batch, 0.0) * ((usual + room - 1) // room)
-    tbt += max(beside, 0.0) * batch / max(wanted.usual_n, 1.0)
+    if wanted.every_token:
+        tokens = min(max(usual, seen.backlog + wanted.m), room)
+        tbt += max(prompt_steps(tables, f, batch, 0.0, room, tokens) - step_s, 0.0)
+    else:
+        beside = prompt_steps(tables, f, batch, 0.0, room, usual)
+        beside -= step_s * ((usual + room - 1) // room)
+        tbt += max(beside, 0.0) * batch / max(wanted.usual_n, 1.0)
     ttft = seen.extra_s
     ttft += prompt_steps(tables, f, seen.batch, seen.held, room, seen.backlog + wanted.m)
     if seen.batch > 0:

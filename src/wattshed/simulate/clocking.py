@@ -57,10 +57,14 @@ def _by_phase(world: Any, control: Any, r: int, now: float) -> int:
     if replica.head >= 0 and (not prompts or entered >= replica.cap):
         return int(top)  # somebody waits for a place
     limit = control.tbt_s[replica.kind] * (1.0 - control.headroom) * replica.trust
-    limit -= replica.excess_s
+    if not control.every_token:
+        limit -= replica.excess_s
     for f in range(kind.clock, top):
-        if replica.batch > 0 and _last_step(world, r, f) > limit:
-            continue
+        if replica.batch > 0:
+            whole = control.every_token and prompts
+            step_s = prompt_time(world, r, f) if whole else _last_step(world, r, f)
+            if step_s > limit:
+                continue
         if prompts and not _in_time(world, control, r, f, now):
             continue
         return int(f)

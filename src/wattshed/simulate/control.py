@@ -25,6 +25,8 @@ class Control(NamedTuple):
     steady : int array (K,)
         FIXED: which of its clocks.
     headroom, hold_s : float
+    every_token : bool
+        The limit holds for each token, and not for their mean.
     tbt_s : array (K,)
         Limit between tokens at each deployment.
     first_within_s : array (Q,)
@@ -37,6 +39,7 @@ class Control(NamedTuple):
     steady: NDArray[np.int64]
     headroom: float
     hold_s: float
+    every_token: bool
     tbt_s: Array
     first_within_s: Array
     cap_factor: float
@@ -56,9 +59,8 @@ def compile_control(
         If it is another one, or needs promises and there are none.
     """
     steady = np.zeros(len(deployments), np.int64)
-    control = Control(
-        HIGHEST, steady, 0.0, 0.0, np.full(len(steady), np.inf), np.zeros(0), np.inf, 1
-    )
+    unlimited = np.full(len(steady), np.inf)
+    control = Control(HIGHEST, steady, 0.0, 0.0, False, unlimited, np.zeros(0), np.inf, 1)
     if controller is None or isinstance(controller, PinnedMaximum):
         return control
     if isinstance(controller, StaticClock):
@@ -77,6 +79,7 @@ def compile_control(
         code=PHASES,
         headroom=controller.headroom,
         hold_s=controller.hold_s,
+        every_token=promises.every_token,
         tbt_s=np.full(len(steady), promises.tbt_s.min(initial=np.inf)),
         first_within_s=(1 - controller.reserve) * promises.ttft_s,
     )

@@ -104,7 +104,11 @@ class Asked:
         p, e2e = self.promises, self.promises.e2e_s
         assert e2e is not None
         in_time = row["first_s"] - row["arrival_s"] <= p.ttft_s[q]
-        steady = row["finish_s"] - row["first_s"] <= p.tbt_s[q] * (row["outputs"] - 1)
+        steady = (
+            row["longest_s"] <= p.tbt_s[q]
+            if p.every_token
+            else row["finish_s"] - row["first_s"] <= p.tbt_s[q] * (row["outputs"] - 1)
+        )
         return bool(in_time and steady and row["finish_s"] - row["arrival_s"] <= e2e[q])
 
     def _request(self, q: int) -> Request:

@@ -51,6 +51,7 @@ class Setup:
     arrivals : Arrivals
     forecast : str
     target : float
+    every_token : bool
     clocks : tuple of float
     outages : tuple of Outage
     retry : bool
@@ -63,6 +64,7 @@ class Setup:
     arrivals: Arrivals
     forecast: str = "histogram"
     target: float = 0.99
+    every_token: bool = False
     clocks: tuple[float, ...] = CLOCKS
     outages: tuple[Outage, ...] = ()
     retry: bool = True
@@ -99,6 +101,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     seed: int = 0,
     forecast: str = "histogram",
     target: float = 0.99,
+    every_token: bool = False,
     clocks: Sequence[float] | None = None,
     outages: Sequence[Outage] = (),
     retry: bool = True,
@@ -129,6 +132,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         What policies know of output lengths; the simulator knows the true ones.
     target : float
         Part of the latency promises that policies and controllers aim at.
+    every_token : bool
+        The limit between tokens holds for each of them, and not for the mean of a request.
     clocks : sequence of float, optional
         Fractions of the highest clock that controllers choose from; `CLOCKS` unless told.
     outages : sequence of Outage
@@ -161,7 +166,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
-    setup = Setup(fleet, arrivals, forecast, target, chosen, *told)
+    setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
     for text in controllers:
         if text != BEST_STATIC:
             make_controller(text)
@@ -201,6 +206,7 @@ def draw(setup: Setup, seed: int) -> Draw:
         setup.arrivals.workload,
         forecast=setup.forecast,
         target=setup.target,
+        every_token=setup.every_token,
     )
     return Draw(seed, requests, promises)
 

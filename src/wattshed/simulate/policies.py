@@ -56,6 +56,8 @@ class Promises:
         Part of the limits that a policy does not use at first; it learns from there.
     target : float
         Part of the promises that is to be kept.
+    every_token : bool
+        The limit between tokens holds for each of them, and not for their mean.
     clock : int array (K,), optional
         At which a policy predicts steps, as a place in the clocks of each deployment; the
         highest unless told.
@@ -72,6 +74,7 @@ class Promises:
     e2e_s: Array | None = None
     headroom: float = 0.1
     target: float = 0.99
+    every_token: bool = False
     clock: NDArray[np.int64] | None = None
     alone: NDArray[np.void] | None = None
     tenant: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -139,6 +142,7 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
         known.ttft_s,
         known.tbt_s,
         np.full_like(known.ttft_s, np.inf) if known.e2e_s is None else known.e2e_s,
+        known.every_token,
         known.target,
         np.array([1.0 - known.headroom]),
         policy == "packed",

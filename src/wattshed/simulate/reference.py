@@ -372,6 +372,8 @@ class StepByStep:
                 float(c.time.by_batch[len(decoding)]) + c.time.per_context_token * held
                 for c in clocks
             ),
+            tuple(self.seconds(r, c) for c in clocks),
+            self.promises is not None and self.promises.every_token,
             r.excess_s,
             tuple(self.ttft_part(r, deployment, c, now) for c in clocks),
             tbt,
@@ -573,6 +575,8 @@ class StepByStep:
         if self.promises is not None and not math.isnan(first):
             in_time = first - self.requests.arrival_s[s.q] <= self.promises.ttft_s[s.q]
             steady = now - first <= self.promises.tbt_s[s.q] * (s.outputs - 1)
+            if self.promises.every_token and isinstance(replica.deployment, BatchingDeployment):
+                steady = self.found.longest[s.q] <= self.promises.tbt_s[s.q]
             assert self.promises.e2e_s is not None
             in_time = in_time and now - self.requests.arrival_s[s.q] <= self.promises.e2e_s[s.q]
             target = self.promises.target

@@ -50,6 +50,8 @@ class Routing(NamedTuple):
         Output tokens forecast: mean, and the quantile for promises.
     ttft_s, tbt_s, e2e_s : arrays (Q,), or (0,)
         Limits.
+    every_token : bool
+        The limit on TBT holds for each token, and not for their mean.
     target : float
         Part of the promises that is to be kept.
     keep : array (1,)
@@ -75,6 +77,7 @@ class Routing(NamedTuple):
     ttft_s: Array
     tbt_s: Array
     e2e_s: Array
+    every_token: bool
     target: float
     keep: Array
     packs: bool
@@ -293,6 +296,7 @@ def _wanted(world: Any, routing: Any, q: int, now: float) -> Any:
         routing.ttft_s[q],
         routing.tbt_s[q],
         routing.e2e_s[q],
+        routing.every_token,
         usual[0],
         usual[1],
         routing.tenant[q] if len(routing.tenant) > 0 else -1,

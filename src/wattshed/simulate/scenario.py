@@ -126,6 +126,7 @@ def promises_of(
     *,
     forecast: str = "histogram",
     target: float = 0.99,
+    every_token: bool = False,
 ) -> Promises:
     """Limits of requests by their SLO class, and what is known of their output lengths.
 
@@ -139,6 +140,8 @@ def promises_of(
         One of `FORECASTS`.
     target : float
         Part of the promises that is to be kept.
+    every_token : bool
+        The limit between tokens holds for each of them, and not for their mean.
 
     Raises
     ------
@@ -151,7 +154,9 @@ def promises_of(
     expected, late = _lengths(requests, workload, forecast)
     ttft_s, tbt_s, e2e_s = limits_of(fleet.slo, requests)
     alone = _alone(fleet, requests, expected)
-    return Promises(ttft_s, tbt_s, expected, late, e2e_s, target=target, alone=alone)
+    return Promises(
+        ttft_s, tbt_s, expected, late, e2e_s, target=target, every_token=every_token, alone=alone
+    )
 
 
 def limits_of(slo: dict[str, Slo], requests: Requests) -> NDArray[np.float64]:

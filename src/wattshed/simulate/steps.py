@@ -234,10 +234,11 @@ def _finish(world: Any, routing: Any, r: int, q: int, now: float) -> None:
     request.fate = SERVED
     count(world, routing, r, -1)
     if len(routing.ttft_s) > 0 and not np.isnan(request.first_s):
-        kept = request.first_s - request.arrival_s <= routing.ttft_s[q] and (
-            now - request.first_s <= routing.tbt_s[q] * (request.outputs - 1)
-            and now - request.arrival_s <= routing.e2e_s[q]
-        )
+        steady = now - request.first_s <= routing.tbt_s[q] * (request.outputs - 1)
+        if routing.every_token and world.kinds[world.replicas[r].kind].row < 0:
+            steady = request.longest_s <= routing.tbt_s[q]
+        in_time = request.first_s - request.arrival_s <= routing.ttft_s[q]
+        kept = steady and in_time and now - request.arrival_s <= routing.e2e_s[q]
         replica = world.replicas[r]
         replica.trust = learn(replica.trust, kept, routing.target, TRUST_GAIN)
         routing.keep[0] = learn(routing.keep[0], kept, routing.target, KEEP_GAIN)

@@ -34,7 +34,7 @@ SHOWN_REPLICAS = 64
 """More than these are not drawn one by one."""
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - what is found, and how it came about
     found: Simulation,
     fleet: Fleet,
     promises: Promises,
@@ -46,7 +46,8 @@ def summarise(
     series: bool = True,
 ) -> SimulatedPolicy:
     """Figures of one replication; see `SimulatedPolicy`. Without `series`, only these."""
-    kept, kept_every = attained(found, promises)
+    by_mean, by_token = attained(found, promises)
+    kept = by_token if promises.every_token else by_mean
     served, tokens = found.served, found.requests.output_tokens
     count, end_s = int(served.sum()), max(found.end_s, 1e-300)
     fates = np.bincount(found.fate, minlength=len(FATES))
@@ -76,7 +77,7 @@ def summarise(
         latency_of(found.tpot_s[served]),
         latency_of(found.e2e_s[served]),
         float(kept.mean()) if limited and len(kept) else None,
-        float(kept_every.mean()) if limited and len(kept) else None,
+        float(by_token.mean()) if limited and len(kept) else None,
         classes_of(found, fleet.slo, kept),
         energy,
         {s: float(found.energy_j[:, i].sum()) for i, s in enumerate(STATES)},
