@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PARQUET_ABOVE = 100_000
 """Rows; a table of more requests is written as Parquet, a smaller one as CSV."""
+SHOWN_MODELLED = 3
+"""Of the parts that rest on assumptions, each with its source."""
 SERIES = ("stack", "cdf")
 """Long series of a contender, which stand in simulation.json only."""
 
@@ -126,8 +128,11 @@ def print_simulation(found: SimulationResults, target: float) -> None:
         click.echo(saving.sentence)
     for text in found.notes:
         note(f"note: {text}")
-    for text in modelled_of(found):
+    modelled = modelled_of(found)
+    for text in modelled[:SHOWN_MODELLED]:
         note(f"modelled: {text}")
+    if len(modelled) > SHOWN_MODELLED:
+        note(f"modelled: {len(modelled) - SHOWN_MODELLED} more, in the report and in --json")
 
 
 def write_simulation(

@@ -127,7 +127,7 @@ def _gap(best: SimulatedPolicy) -> list[str]:
         return []
     return [
         "Its energy is"
-        f" {_percent(best.gap)} above a bound that no schedule of these requests on these replicas"
+        f" {100 * best.gap:.3g} % above a bound that no schedule of these requests on these replicas"
         " can undercut."
     ]
 

@@ -79,12 +79,12 @@ def contenders_table(found: SimulationResults) -> Table:
 def latency_table(found: SimulationResults) -> Table:
     """Means and quantiles of all latencies."""
     rows: list[list[Cell]] = [
-        [name, p.label, each.mean, each.p50, each.p90, each.p99, each.max]
+        [p.label, name, each.mean, each.p50, each.p90, each.p99, each.max]
         for name, field in LATENCIES.items()
         for p in found.policies
         for each in [getattr(p, field)]
     ]
-    columns = ["latency", CONTENDER, "mean (s)", "p50 (s)", "p90 (s)", "p99 (s)", "max (s)"]
+    columns = [CONTENDER, "latency", "mean (s)", "p50 (s)", "p90 (s)", "p99 (s)", "max (s)"]
     return Table(
         "latency",
         "Latency",
