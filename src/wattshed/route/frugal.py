@@ -71,7 +71,6 @@ class Frugal(FilteredPolicy):
     Parameters
     ----------
     fleet : Fleet
-        Its first deployment comes first where two are equal.
     packs : bool
         Take the fullest of those that keep their promises instead: "highest load feasible", as
         PolyServe does within a class.
@@ -111,7 +110,7 @@ class Frugal(FilteredPolicy):
             self._keep = part_after(self._keep, served.kept, self._aim.target, KEEP_GAIN)
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
-        order = sorted(found, key=lambda e: (self._kind[e.deployment], e.name))
+        order = sorted(found, key=lambda e: e.name)
         rows = np.zeros(len(order), ENDPOINT)
         for row, endpoint in zip(rows, order, strict=True):
             self._write(row, endpoint, request, outlook)

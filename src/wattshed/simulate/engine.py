@@ -11,7 +11,17 @@ from wattshed.control.controller import Controller
 from wattshed.engines.model import Array, Deployment
 from wattshed.simulate.control import Control, compile_control
 from wattshed.simulate.gaps import Gaps, gather
-from wattshed.simulate.layout import CHOSEN, EVENTS, NEXT, RUN, RUNS, World, lay_out
+from wattshed.simulate.layout import (
+    AGAIN,
+    CHOSEN,
+    EVENTS,
+    NEXT,
+    NEXT_OUTAGE,
+    RUN,
+    RUNS,
+    World,
+    lay_out,
+)
 from wattshed.simulate.model import Outage, Requests, check_fleet, check_outages
 from wattshed.simulate.policies import Promises, make_routing, weights
 from wattshed.simulate.result import Simulation, conclude
@@ -140,9 +150,14 @@ def run_world(
 
 def _ask(world: World, decide: Decide | None) -> None:
     assert decide is not None
-    from wattshed.simulate.kernel import next_arrival, next_request
-
-    world.cursor[CHOSEN] = decide(world, next_request(world), next_arrival(world))
+    again = int(world.cursor[AGAIN])
+    if again:
+        q = int(world.again[again - 1])
+        now_s = float(world.outages["at_s"][world.cursor[NEXT_OUTAGE] - 1])
+    else:
+        q = int(world.cursor[NEXT])
+        now_s = float(world.requests["arrival_s"][q])
+    world.cursor[CHOSEN] = decide(world, q, now_s)
     world.cursor[EVENTS] += 1
 
 

@@ -59,7 +59,7 @@ class Asked:
         self.names = endpoint_names(deployments)
         self.number = {name: i for i, name in enumerate(self.names)}
         self.deployment = [d.name for d in deployments for _ in range(d.replicas)]
-        self.under_way: list[int] = []
+        self.under_way: set[int] = set()
 
     def __call__(self, world: World, q: int, now_s: float) -> int:
         """Replica of a request, or -1.
@@ -82,7 +82,7 @@ class Asked:
                 f"sent request {q} to {decision.endpoint!r}, {found}",
                 f"return one of the endpoints that it is given, such as {self.names[0]!r}, or None",
             )
-        self.under_way.append(q)
+        self.under_way.add(q)
         return chosen
 
     def _tell(self, world: World, now_s: float) -> None:
@@ -91,7 +91,7 @@ class Asked:
             return
         rows = world.requests
         ended = [q for q in self.under_way if rows["fate"][q] == SERVED]
-        self.under_way = [q for q in self.under_way if rows["fate"][q] != SERVED]
+        self.under_way.difference_update(ended)
         for q in sorted(ended, key=lambda q: rows["finish_s"][q]):
             row = rows[q]
             name = self.names[row["replica"]]

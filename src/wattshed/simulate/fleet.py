@@ -20,12 +20,13 @@ from wattshed.replicas import engines_of
 from wattshed.serving import engine_settings
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.external import Asked
+from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage, Requests
 from wattshed.simulate.naming import Chosen, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
-from wattshed.simulate.scenario import Arrivals, promises_of
+from wattshed.simulate.scenario import Arrivals, in_order, promises_of
 from wattshed.simulate.summary import rates_of, summarise
 from wattshed.simulate.table import request_table
 from wattshed.steps import modelled_parts
@@ -122,8 +123,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         Names of `POLICIES` of the room `route`, those that others register, and
         ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN``.
     controllers : sequence of str
-        ``pinned``, ``static:CLOCK``, ``static:best`` (the one clock that needs least energy and
-        keeps the promises), ``phases[:RESERVE]``, ``batch-cap[:FACTOR]``.
+        ``pinned``, ``governor``, ``static:CLOCK``, ``static:best`` (the one clock that needs
+        least energy and keeps the promises), ``phases[:RESERVE]``, ``batch-cap[:FACTOR]``.
     replications : int
         With requests drawn anew; all contenders get the same.
     seed : int
@@ -166,6 +167,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
+    fleet = in_order(fleet)
+    arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
     for text in controllers:
         if text != BEST_STATIC:
@@ -190,9 +193,24 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         seeds,
         [average(runs) for runs in found],
         compare(found, target),
-        notes_of(fleet, replications > len(seeds), stopped),
+        [*loaded, *notes_of(fleet, replications > len(seeds), stopped)],
         stopped,
     )
+
+
+def at_load(
+    fleet: Fleet, arrivals: Arrivals, target: float, every_token: bool, report: Report | None
+) -> tuple[Arrivals, list[str]]:
+    """Arrivals at the rate that a load stands for, and that in words."""
+    if arrivals.load is None:
+        return arrivals, []
+    told = (lambda done, total: report("load", done, total)) if report else None
+    most = highest_rate(fleet, arrivals, target=target, every_token=every_token, report=told)
+    note = (
+        f"load {arrivals.load:.0%}: of the {most:.4g} requests/s up to which least-loaded routing at"
+        f" the highest clock keeps {target:.4g} of the promises"
+    )
+    return replace(arrivals, load=None, rate_per_s=arrivals.load * most), [note]
 
 
 def draw(setup: Setup, seed: int) -> Draw:

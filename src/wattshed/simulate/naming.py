@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from wattshed.control.clocks import BatchCap, PhaseAwareClock, PinnedMaximum, StaticClock
+from wattshed.control.clocks import (
+    BatchCap,
+    DefaultGovernor,
+    PhaseAwareClock,
+    PinnedMaximum,
+    StaticClock,
+)
 from wattshed.control.controller import Controller
 from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
@@ -37,12 +43,21 @@ SAME = {
     "packed": "packed",
 }
 """Policies of the room `route`, and what the event loop calls them."""
+CONTROLLERS = (
+    "pinned",
+    "governor",
+    "static:CLOCK",
+    "static:best",
+    "phases[:RESERVE]",
+    "batch-cap[:FACTOR]",
+)
+"""How controllers are named: CLOCK is a fraction of the highest, e.g. ``static:0.7``."""
 RANKED = ("prices", "single", "threshold")
 """Policies that put deployments into an order, request by request."""
 
 
 def make_controller(text: str) -> Controller:
-    """A controller: ``pinned``, ``static:CLOCK``, ``phases[:RESERVE]`` or ``batch-cap[:FACTOR]``.
+    """A controller by its name; see `CONTROLLERS`.
 
     Raises
     ------
@@ -51,12 +66,17 @@ def make_controller(text: str) -> Controller:
     name, _, value = text.partition(":")
     made: dict[str, Callable[..., Controller]] = {
         "pinned": PinnedMaximum,
+        "governor": DefaultGovernor,
         "static": StaticClock,
         "phases": lambda reserve=0.5: PhaseAwareClock(reserve=reserve),
         "batch-cap": BatchCap,
     }
-    if name not in made or (name == "static") > bool(value) or (name == "pinned" and value):
-        known = "pinned, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:FACTOR]"
+    if (
+        name not in made
+        or (name == "static") > bool(value)
+        or (name in {"pinned", "governor"} and value)
+    ):
+        known = "pinned, governor, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:FACTOR]"
         raise ParameterError("controller", repr(text), f"use {known}")
     try:
         return made[name](*([float(value)] if value else []))

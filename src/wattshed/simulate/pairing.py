@@ -88,8 +88,14 @@ def interval_of(values: Array) -> Interval:
 
 
 def compare(found: Sequence[Sequence[SimulatedPolicy]], target: float) -> list[Saving]:
-    """Each contender against the first."""
-    return [saving_of(runs, found[0], target) for runs in found[1:]] if found else []
+    """Each contender against the first, and against the best static clock of each policy."""
+    baselines = [runs for i, runs in enumerate(found) if i == 0 or "clock" in runs[0].settings]
+    return [
+        saving_of(ours, theirs, target)
+        for theirs in baselines
+        for ours in found
+        if ours is not theirs and (theirs is found[0] or ours not in baselines)
+    ]
 
 
 def saving_of(

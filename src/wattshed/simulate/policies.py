@@ -147,7 +147,7 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
         np.array([1.0 - known.headroom]),
         policy == "packed",
         _clocks(deployments, known.clock),
-        _alone(deployments if code == FRUGAL else [], known.alone, queries),
+        _alone(deployments, known.alone, queries, code == FRUGAL),
         known.tenant,
         known.budgets or no_budgets(kinds),
         _usual(requests, known.expected),
@@ -191,8 +191,10 @@ def _clocks(
 
 
 def _alone(
-    deployments: Sequence[Deployment], forecast: NDArray[np.void] | None, queries: int
+    deployments: Sequence[Deployment], forecast: NDArray[np.void] | None, queries: int, used: bool
 ) -> NDArray[np.void]:
+    if not used:
+        return np.zeros((0, queries), ALONE)
     rows = sum(isinstance(d, OneQueryDeployment) for d in deployments)
     given = np.zeros((0, queries), ALONE) if forecast is None else forecast
     if given.shape != (rows, queries):

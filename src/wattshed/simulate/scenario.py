@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from wattshed.engines.model import Array
@@ -37,6 +38,8 @@ class Arrivals:
         How many are drawn; of a replay, the first so many. All of the workload unless told.
     rate_per_s : float, optional
         Drawn at this mean rate; replayed without it.
+    load : float, optional
+        Drawn at this part of the rate that the fleet can bear; see `highest_rate`.
     cv : float
         Coefficient of variation of the times between arrivals: 1 is Poisson.
     speed : float
@@ -58,12 +61,17 @@ class Arrivals:
     scale: float = 1.0
     start_s: float | None = None
     end_s: float | None = None
+    load: float | None = None
 
     def __post_init__(self) -> None:
         if self.requests is not None and self.requests < 1:
             raise ParameterError("requests", f"{self.requests}", "give at least 1")
         if self.curve is not None and self.rate_per_s is not None:
             raise ParameterError("rate", f"{self.rate_per_s:g} and a curve", "give one of them")
+        if self.load is not None and not 0 < self.load < np.inf:
+            raise ParameterError("load", f"{self.load:g}", "give a part above 0, such as 0.7")
+        if self.load is not None and self.drawn:
+            raise ParameterError("load", f"{self.load:g} and a rate", "give one of them")
 
     @property
     def drawn(self) -> bool:
@@ -157,6 +165,12 @@ def promises_of(
     return Promises(
         ttft_s, tbt_s, expected, late, e2e_s, target=target, every_token=every_token, alone=alone
     )
+
+
+def in_order(fleet: Fleet) -> Fleet:
+    """The fleet with its deployments in the order of their endpoints' names, which breaks ties."""
+    ordered = sorted(fleet.deployments, key=lambda d: f"{d.name}/")
+    return structs.replace(fleet, deployments=ordered)
 
 
 def limits_of(slo: dict[str, Slo], requests: Requests) -> NDArray[np.float64]:
