@@ -332,6 +332,12 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["simulate", "--rate", "1", "--rates", "servegen-rates#m-large"],
         ["--rate", "--rates is servegen-rates#m-large", "one of the two"],
     ),
+    "a load of 0": ({}, ["simulate", "--load", "0"], ["--load", "0", "above 0"]),
+    "a load and a rate": (
+        {},
+        ["simulate", "--load", "0.7", "--rate", "3"],
+        ["--rate", "--load is 0.7", "one of the two"],
+    ),
     "rates below 0": (
         {"r.csv": "start_s,rate_per_s\n0,1\n10,-2\n"},
         ["simulate", "--rates", "r.csv"],

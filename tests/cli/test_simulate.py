@@ -162,6 +162,26 @@ def test_a_failure_is_simulated_and_said(simulate: Simulate) -> None:
     assert policy["completed"] + policy["failed"] == policy["requests"] == 40
 
 
+def test_a_load_is_a_part_of_what_the_fleet_can_bear(simulate: Simulate) -> None:
+    load = ["--load", "0.5", "--requests", "30", "--policy", "random", "--every-token"]
+    found = found_by(simulate, *load)
+    assert (found["inputs"]["load"], found["inputs"]["every_token"]) == (0.5, True)
+    assert "load 50%" in found["results"]["notes"][0]
+    (policy,) = found["results"]["policies"]
+    assert policy["attainment"] == policy["attainment_every_token"]
+
+
+def test_replicas_are_named_whatever_the_order_of_the_fleet(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    first = FLEET.format(more="").replace("h100", "z").replace("z-80gb", "h100-80gb")
+    (tmp_path / "two.toml").write_text(first + FLEET.format(more="").partition("[slo")[0])
+    found = found_by(simulate, "--drain", "z/1@0", "--policy", "round-robin", fleet="two.toml")
+    assert found["inputs"]["outages"][0]["replica"] == "z/1"
+    sent = {d["name"]: d["requests"] for d in found["results"]["policies"][0]["deployments"]}
+    assert sent["z"] < sent["h100"]
+
+
 def test_slo_replaces_that_of_the_fleet(simulate: Simulate) -> None:
     found = found_by(simulate, "--slo", "ttft=0.001", "--policy", "random")
     assert found["inputs"]["slo"]["default"]["ttft_s"] == 0.001

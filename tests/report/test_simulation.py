@@ -16,6 +16,7 @@ from wattshed.report.simulation_charts import (
 )
 from wattshed.report.simulation_document import (
     STOPPED,
+    Aim,
     headline,
     simulation_document,
     simulation_sections,
@@ -40,7 +41,7 @@ def changed(found, **fields):
 
 
 def test_a_simulation_fills_a_report(simulated, tmp_path):
-    document = simulation_document(simulated, [], "wattshed simulate", 0, 0.99)
+    document = simulation_document(simulated, [], "wattshed simulate", 0, Aim())
     names = {p.name for p in write_report(document, tmp_path)}
     assert {"contenders.csv", "energy-by-part.svg", "power-frugal-phases-0.5.png"} <= names
     assert {"ttft-cdf.svg", "attainment-energy.svg", "impacts.csv", "deployments.csv"} <= names
@@ -133,7 +134,7 @@ def test_limits_are_lines_in_the_distributions(simulated):
 def test_what_is_not_there_has_no_section(simulated):
     bare = changed(simulated, impacts={}, stack=None, attainment=None, classes=[])
     bare = structs.replace(bare, savings=[])
-    headings = [s.heading for s in simulation_sections(bare, 0.99)]
+    headings = [s.heading for s in simulation_sections(bare, Aim())]
     assert headings == [
         "The contenders",
         "Energy by whom",

@@ -59,7 +59,7 @@ from wattshed.cli.traffic import (
     default=("pinned",),
     show_default=True,
     metavar="NAME,...",
-    help="What sets clock and batch of each replica: pinned, static:CLOCK, static:best,"
+    help="What sets clock and batch of each replica: pinned, governor, static:CLOCK, static:best,"
     " phases[:RESERVE] or batch-cap[:FACTOR]. Each is tried with each policy. Repeatable.",
 )
 @traffic_options
@@ -77,6 +77,11 @@ from wattshed.cli.traffic import (
     default=0.99,
     show_default=True,
     help="Part of the promises that is to be kept.",
+)
+@click.option(
+    "--every-token",
+    is_flag=True,
+    help="The limit between tokens holds for each of them, not for the mean of a request.",
 )
 @click.option(
     "--replications",
@@ -146,6 +151,7 @@ def simulate(
     controllers: tuple[str, ...],
     slos: tuple[str, ...],
     target: float,
+    every_token: bool,
     replications: int,
     forecast: str,
     clocks: str | None,
@@ -170,13 +176,14 @@ def simulate(
     Examples:
       wattshed simulate                              an hour of chats on twelve replicas
       wattshed simulate --policy frugal --controller pinned,phases -o simulation
-      wattshed simulate --rate 8 --requests 20000 --replications 5
+      wattshed simulate --load 0.7 --requests 20000 --replications 5
       wattshed simulate --rates servegen-rates#m-large --scale 0.05 --window 0:86400
       wattshed simulate --slo ttft=2,tbt=0.1 --target 0.95 --json
       wattshed simulate --fail h100-tp8/0@600-1200 --drain a100-tp8/1@0
     """
     from wattshed.fleet import load_fleet
     from wattshed.simulate.fleet import simulate_fleet
+    from wattshed.simulate.scenario import in_order
     from wattshed.workload.table import read_workload
 
     with errors_at_the_edge():
@@ -187,6 +194,7 @@ def simulate(
             "seed": seed,
             "forecast": forecast,
             "target": target,
+            "every_token": every_token,
             "clocks": parse_clocks(clocks),
             "retry": not no_retry,
             "plan": plan,
@@ -194,7 +202,7 @@ def simulate(
             "bound": not no_bound,
         }
         refuse_unknown_policies(settings["policies"], plan)
-        fleet = with_slo(load_fleet(fleet_source), slos)
+        fleet = in_order(with_slo(load_fleet(fleet_source), slos))
         arrivals = parse_arrivals(read_workload(workload_source), **traffic)
         outages = parse_outages(fleet, fails, drains)
         tables = RequestTables()

@@ -69,6 +69,7 @@ def inputs_of(
         "plan": _source_of(plan) if plan else None,
         "requests": arrivals.requests,
         "rate_per_s": arrivals.rate_per_s,
+        "load": arrivals.load,
         "cv": arrivals.cv,
         "speed": arrivals.speed,
         "scale": arrivals.scale,
@@ -146,10 +147,11 @@ def write_simulation(
     import msgspec
 
     from wattshed import __version__
-    from wattshed.report.simulation_document import simulation_document
+    from wattshed.report.simulation_document import Aim, simulation_document
 
     seed = inputs["seed"]
-    document = simulation_document(found, sources, command_line(), seed, inputs["target"])
+    aim = Aim(inputs["target"], inputs["every_token"])
+    document = simulation_document(found, sources, command_line(), seed, aim)
     content = {
         "schema": "wattshed/simulation",
         "version": 1,

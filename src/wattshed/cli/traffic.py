@@ -23,8 +23,16 @@ OPTIONS = (
         type=float,
         default=None,
         metavar="R",
-        help="Draw arrivals at this mean rate, requests per second. Without it, and without"
+        help="Draw arrivals at this mean rate, requests per second. Without --rate, --load and"
         " --rates, the arrivals of the workload are replayed.",
+    ),
+    click.option(
+        "--load",
+        type=float,
+        default=None,
+        metavar="PART",
+        help="Draw arrivals at this part of the highest rate at which least-loaded routing at the"
+        " highest clock keeps the promises, e.g. 0.7.",
     ),
     click.option(
         "--requests",
@@ -80,6 +88,7 @@ def parse_arrivals(
     workload: Workload,
     *,
     rate: float | None,
+    load: float | None,
     requests: int | None,
     cv: float,
     speed: float,
@@ -96,22 +105,30 @@ def parse_arrivals(
     from wattshed.simulate.scenario import Arrivals
     from wattshed.workload.rates import read_rates
 
-    if rates_source is not None and rate is not None:
-        raise ParameterError("--rate", f"--rates is {rates_source}, too", "give one of the two")
+    _one_of({"--rate": rate, "--load": load, "--rates": rates_source})
     _check_positive("--rate", rate)
+    _check_positive("--load", load)
     _check_positive("--speed", speed)
     _check_positive("--scale", scale)
     if rates_source is None and (window is not None or scale != 1):
         option = "--scale" if window is None else "--window"
         raise ParameterError(option, "no rates", "give --rates FILE|NAME, which it is a part of")
-    replayed = rate is None and rates_source is None
+    replayed = rate is None and load is None and rates_source is None
     if replayed and (workload.aggregated or workload.span_s is None):
-        cure = "give --rate R, or --rates FILE|NAME, to draw arrivals"
+        cure = "give --rate R, --load PART or --rates FILE|NAME to draw arrivals"
         raise ParameterError(workload.name, "has no arrivals to replay", cure)
     _refuse_idle(replayed, cv, speed)
     start_s, end_s = parse_window(window)
     curve = None if rates_source is None else read_rates(rates_source)
-    return Arrivals(workload, requests, rate, cv, speed, curve, scale, start_s, end_s)
+    return Arrivals(workload, requests, rate, cv, speed, curve, scale, start_s, end_s, load)
+
+
+def _one_of(given: dict[str, float | str | None]) -> None:
+    """Where arrivals come from is said once."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        first, second = names[:2]
+        raise ParameterError(first, f"{second} is {given[second]}, too", "give one of the two")
 
 
 def _refuse_idle(replayed: bool, cv: float, speed: float) -> None:
@@ -119,7 +136,7 @@ def _refuse_idle(replayed: bool, cv: float, speed: float) -> None:
     if replayed and cv != 1:
         raise ParameterError("--cv", f"{cv:g} for a replay", "give --rate R to draw arrivals")
     if not replayed and speed != 1:
-        cure = "leave out --rate and --rates to replay the workload"
+        cure = "leave out --rate, --load and --rates to replay the workload"
         raise ParameterError("--speed", f"{speed:g} for drawn arrivals", cure)
 
 

@@ -27,7 +27,7 @@ LATENCIES = {
         "Time between tokens",
         "times between two tokens",
         "tbt_limit_s",
-        f"{_FIRST} Attainment holds the mean of each request against the limit.",
+        f"{_FIRST} Requests keep the limit on average unless it is to hold for every token.",
     ),
     "e2e_s": ("E2E", "Time to last token", "requests", "e2e_limit_s", _FIRST),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from wattshed import __version__
 from wattshed.records import Provenance, SimulatedPolicy, SimulationResults
 from wattshed.report.document import Document, Section
@@ -33,8 +35,23 @@ from wattshed.report.text import format_number
 STOPPED = "Stopped before its end: the figures are those of what was simulated until then."
 
 
+class Aim(NamedTuple):
+    """Which promises are to be kept.
+
+    Attributes
+    ----------
+    target : float
+        Part of them.
+    every_token : bool
+        The limit between tokens holds for each of them, not for the mean of a request.
+    """
+
+    target: float = 0.99
+    every_token: bool = False
+
+
 def simulation_document(
-    found: SimulationResults, sources: list[Provenance], command: str, seed: int, target: float
+    found: SimulationResults, sources: list[Provenance], command: str, seed: int, aim: Aim
 ) -> Document:
     """Report of a simulation.
 
@@ -42,13 +59,12 @@ def simulation_document(
     ----------
     found : SimulationResults
         Of `wattshed.simulate_fleet`.
-    target : float
-        Part of the promises that is to be kept.
+    aim : Aim
     """
     return Document(
         title=f"{found.workload} on {found.fleet}",
-        abstract=headline(found, target),
-        sections=simulation_sections(found, target),
+        abstract=headline(found, aim.target),
+        sections=simulation_sections(found, aim),
         sources=sources,
         created_by=f"wattshed {__version__}",
         command=command,
@@ -56,10 +72,10 @@ def simulation_document(
     )
 
 
-def simulation_sections(found: SimulationResults, target: float) -> list[Section]:
+def simulation_sections(found: SimulationResults, aim: Aim) -> list[Section]:
     """Everything that a simulation found, as the sections of a report."""
     sections = [
-        Section("The contenders", [_setting(found, target)], tables=[contenders_table(found)]),
+        Section("The contenders", [_setting(found, aim)], tables=[contenders_table(found)]),
         *_savings_section(found),
         Section(
             "Energy by whom",
@@ -126,20 +142,20 @@ def _gap(best: SimulatedPolicy) -> list[str]:
     if best.gap is None:
         return []
     return [
-        "Its energy is"
-        f" {100 * best.gap:.3g} % above a bound that no schedule of these requests on these replicas"
-        " can undercut."
+        f"Its energy is {100 * best.gap:.3g} % above a bound that no schedule of these requests on"
+        " these replicas can undercut."
     ]
 
 
-def _setting(found: SimulationResults, target: float) -> str:
+def _setting(found: SimulationResults, aim: Aim) -> str:
     seeds = ", ".join(map(str, found.seeds))
     repeated = f", {found.replications} times (seeds {seeds})" if found.replications > 1 else ""
+    between = "each time between tokens" if aim.every_token else "the mean time between tokens"
     return (
         f"{found.requests:,} requests, {format_number(found.rate_per_s)} per second on average"
         f" ({found.arrivals}), were sent to the fleet {found.fleet}{repeated}. A promise is kept if"
-        " TTFT, TPOT and E2E of a request are within the limits of its class; the aim is to keep"
-        f" {_percent(target)} of them."
+        f" TTFT, E2E and {between} of a request are within the limits of its class; the aim is to"
+        f" keep {_percent(aim.target)} of them."
     )
 
 

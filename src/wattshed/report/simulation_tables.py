@@ -70,8 +70,8 @@ def contenders_table(found: SimulationResults) -> Table:
         "What each contender keeps, and what it needs",
         columns,
         rows,
-        note="Attainment counts the mean time between the tokens of a request (TPOT); with every"
-        " token, the longest takes its place. Idle: part of all energy. Bound: no schedule of the"
+        note="With every token: the longest time between the tokens of a request is held against"
+        " the limit, not their mean (TPOT). Idle: part of all energy. Bound: no schedule of the"
         " same requests on these replicas needs less.",
     )
 
