@@ -207,8 +207,8 @@ def at_load(
     told = (lambda done, total: report("load", done, total)) if report else None
     most = highest_rate(fleet, arrivals, target=target, every_token=every_token, report=told)
     note = (
-        f"load {arrivals.load:.0%}: of the {most:.4g} requests/s up to which least-loaded routing at"
-        f" the highest clock keeps {target:.4g} of the promises"
+        f"load {arrivals.load:.0%}: of the {most:.4g} requests/s up to which least-loaded routing"
+        f" at the highest clock keeps {target:.4g} of the promises"
     )
     return replace(arrivals, load=None, rate_per_s=arrivals.load * most), [note]
 

@@ -87,7 +87,7 @@ def highest_rate(
 def _attainment(
     fleet: Fleet, arrivals: Arrivals, rate: float, target: float, every_token: bool, seed: int
 ) -> float:
-    drawn = replace(arrivals, rate_per_s=rate, requests=REQUESTS, curve=None)
+    drawn = replace(arrivals, rate_per_s=rate, requests=REQUESTS, curve=None, load=None)
     requests = drawn.draw(seed)
     promises = promises_of(
         fleet,

@@ -71,13 +71,9 @@ def make_controller(text: str) -> Controller:
         "phases": lambda reserve=0.5: PhaseAwareClock(reserve=reserve),
         "batch-cap": BatchCap,
     }
-    if (
-        name not in made
-        or (name == "static") > bool(value)
-        or (name in {"pinned", "governor"} and value)
-    ):
-        known = "pinned, governor, static:CLOCK (e.g. static:0.7), phases[:RESERVE] or batch-cap[:FACTOR]"
-        raise ParameterError("controller", repr(text), f"use {known}")
+    bare = name in {"pinned", "governor"} and value
+    if name not in made or bare or (name == "static" and not value):
+        raise ParameterError("controller", repr(text), f"use one of {', '.join(CONTROLLERS)}")
     try:
         return made[name](*([float(value)] if value else []))
     except ValueError:
