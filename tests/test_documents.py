@@ -17,7 +17,7 @@ from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import Impact, IterationProfile
+from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
@@ -80,6 +80,9 @@ WORDS = {
         *TIME_COLUMNS,
         SIGNAL_COLUMN,
         *PlanInputs.__struct_encode_fields__,
+        *SimulatedPolicy.__struct_fields__,
+        *SimulationResults.__struct_fields__,
+        *Saving.__struct_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
     ],
     "reference/python.md": [

@@ -124,14 +124,16 @@ def print_simulation(found: SimulationResults, target: float) -> None:
     from wattshed.report.simulation_tables import comparable, summary_table
 
     print_tables([summary_table(found)])
-    click.echo(headline(found, target))
+    text = headline(found, target)
+    click.echo(text)
     for saving in comparable(found):
-        click.echo(saving.sentence)
-    for text in found.notes:
-        note(f"note: {text}")
+        if saving.sentence not in text:
+            click.echo(saving.sentence)
+    for each in found.notes:
+        note(f"note: {each}")
     modelled = modelled_of(found)
-    for text in modelled[:SHOWN_MODELLED]:
-        note(f"modelled: {text}")
+    for each in modelled[:SHOWN_MODELLED]:
+        note(f"modelled: {each}")
     if len(modelled) > SHOWN_MODELLED:
         note(f"modelled: {len(modelled) - SHOWN_MODELLED} more, in the report and in --json")
 
