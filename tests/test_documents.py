@@ -23,8 +23,8 @@ from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
-from wattshed.simulate.engine import POLICIES as SIMULATED_POLICIES
 from wattshed.simulate.layout import STATES
+from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
 from wattshed.sites import SiteKeys
 from wattshed.workload.importers import IMPORTERS
 from wattshed.workload.rates import COLUMNS as RATES_COLUMNS
