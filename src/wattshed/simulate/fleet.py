@@ -237,36 +237,38 @@ def _check_clocks(clocks: tuple[float, ...]) -> None:
 
 def _contend(setup: Setup, draws: list[Draw], policy: str, text: str) -> list[SimulatedPolicy]:
     """One contender on all draws, aiming as high as it must to keep its promises."""
+    trial = replace(setup, bound=False, tables=None)
     if text == BEST_STATIC:
-        return _best_static(setup, draws, policy)
-    runs = _replicate(setup, draws, policy, text)
+        text = _best_static(trial, draws, policy)
+        runs = _replicate(setup, draws, policy, text)
+        return [structs.replace(run, settings={**run.settings, "clock": "best"}) for run in runs]
     aim = setup.target
     for _ in range(RAISES if setup.equal_attainment and _learns(policy, text) else 0):
+        runs = _replicate(trial, draws, policy, text, aim)
         if runs[-1].partial or attainment_of(runs) >= setup.target:
             break
         aim = 1 - (1 - aim) / 2
-        runs = _replicate(setup, draws, policy, text, aim)
-    return runs
+    return _replicate(setup, draws, policy, text, aim)
 
 
 def _learns(policy: str, text: str) -> bool:
     return policy in {"frugal", "packed"} or text.startswith("phases")
 
 
-def _best_static(setup: Setup, draws: list[Draw], policy: str) -> list[SimulatedPolicy]:
+def _best_static(trial: Setup, draws: list[Draw], policy: str) -> str:
     """The one clock for all that needs least energy among those that keep the promises.
 
-    Of them that nearly do, if none does; of two that do, the runs are those of the better.
+    The highest if none does.
     """
-    best: list[SimulatedPolicy] = []
-    for clock in reversed(setup.clocks):
-        runs = _replicate(setup, draws, policy, f"static:{clock:g}")
-        reached = attainment_of(runs) >= setup.target
-        if not best or (reached and mean_energy_of(runs) < mean_energy_of(best)):
-            best = runs
+    best, least_j = f"static:{trial.clocks[-1]:g}", np.inf
+    for clock in reversed(trial.clocks):
+        runs = _replicate(trial, draws, policy, f"static:{clock:g}")
+        energy_j = float(np.mean([run.energy_per_request_j for run in runs]))
+        if attainment_of(runs) >= trial.target and energy_j < least_j:
+            best, least_j = f"static:{clock:g}", energy_j
         if runs[-1].partial:
             break
-    return [structs.replace(run, settings={**run.settings, "clock": "best"}) for run in best]
+    return best
 
 
 def attainment_of(runs: Sequence[SimulatedPolicy]) -> float:
@@ -274,13 +276,8 @@ def attainment_of(runs: Sequence[SimulatedPolicy]) -> float:
     return float(np.mean([1.0 if run.attainment is None else run.attainment for run in runs]))
 
 
-def mean_energy_of(runs: Sequence[SimulatedPolicy]) -> float:
-    """Per request, J."""
-    return float(np.mean([run.energy_per_request_j for run in runs]))
-
-
 def _replicate(
-    setup: Setup, draws: list[Draw], policy: str, text: str, aim: float | None = None
+    setup: Setup, draws: list[Draw], policy: str, text: str, aim: float = 0.0
 ) -> list[SimulatedPolicy]:
     """One contender on all draws, until it is stopped."""
     controller = make_controller(text)
@@ -288,7 +285,7 @@ def _replicate(
     runs: list[SimulatedPolicy] = []
     for i, one in enumerate(draws):
         stage = f"{policy} + {text}" + (f", replication {i + 1}" if len(draws) > 1 else "")
-        aimed = one if aim is None else replace(one, promises=replace(one.promises, target=aim))
+        aimed = replace(one, promises=replace(one.promises, target=aim or setup.target))
         found, how = run(setup, aimed, policy, controller, stage)
         summary = summarise(
             found,
@@ -296,7 +293,7 @@ def _replicate(
             one.promises,
             controller=text,
             name=policy,
-            settings=how.settings if aim is None else {**how.settings, "aim": f"{aim:g}"},
+            settings=how.settings | ({"aim": f"{aim:.5g}"} if aim > setup.target else {}),
             modelled=modelled,
             series=i == 0,
         )

@@ -88,14 +88,21 @@ def interval_of(values: Array) -> Interval:
 
 
 def compare(found: Sequence[Sequence[SimulatedPolicy]], target: float) -> list[Saving]:
-    """Each contender against the first, and against the best static clock of each policy."""
-    baselines = [runs for i, runs in enumerate(found) if i == 0 or "clock" in runs[0].settings]
-    return [
-        saving_of(ours, theirs, target)
-        for theirs in baselines
-        for ours in found
-        if ours is not theirs and (theirs is found[0] or ours not in baselines)
-    ]
+    """Each contender against the first, and against the best static clocks.
+
+    Of these, that under the policy of the first contender and that under its own.
+    """
+    pairs = [(ours, found[0]) for ours in found[1:]]
+    for theirs in found[1:]:
+        if "clock" not in theirs[0].settings:
+            continue
+        general = theirs[0].name == found[0][0].name
+        pairs += [
+            (ours, theirs)
+            for ours in found[1:]
+            if "clock" not in ours[0].settings and (general or ours[0].name == theirs[0].name)
+        ]
+    return [saving_of(ours, theirs, target) for ours, theirs in pairs]
 
 
 def saving_of(
@@ -130,7 +137,8 @@ def _sentence(
     less = "less" if saving >= 0 else "more"
     text = f"{ours} needs {abs(saving):.1%} {less} energy per request than {theirs}"
     if interval is not None:
-        text += f" (95 %: {interval.low:.1%} to {interval.high:.1%})"
+        ends = sorted(abs(end) if _one_sided(interval) else end for end in _ends(interval, saving))
+        text += f" (95 %: {ends[0]:.1%} to {ends[1]:.1%})"
         if interval.low <= 0 <= interval.high:
             text += ", which is not significant"
     if equal:
@@ -138,6 +146,15 @@ def _sentence(
     word = "more" if difference > 0 else "fewer"
     points = f"{abs(difference) * 100:.1f} points {word}"
     return f"{text}, but keeps {points} of the promises: not a saving at equal attainment."
+
+
+def _one_sided(interval: Interval) -> bool:
+    return interval.low * interval.high > 0
+
+
+def _ends(interval: Interval, saving: float) -> tuple[float, float]:
+    """Of the saving, or of what is needed more."""
+    return (interval.low, interval.high) if saving >= 0 else (-interval.high, -interval.low)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
