@@ -93,6 +93,12 @@ def test_figures_of_tables_are_those_of_the_record(simulated):
     assert states_table(simulated).columns[1:] == ["idle (kWh)", "decode (kWh)", "prefill (kWh)"]
 
 
+def test_settings_that_were_found_are_shown(simulated):
+    assert "settings" not in contenders_table(simulated).columns
+    found = changed(simulated, settings={"clock": "best", "aim": "0.995"})
+    assert column(contenders_table(found), "settings")[0] == "clock best, aim 0.995"
+
+
 def test_intervals_are_shown_where_there_are_any(simulated):
     assert column(summary_table(simulated), "interval")[0] == "2450 to 2550"
     once = structs.replace(changed(simulated, intervals={}), replications=1)

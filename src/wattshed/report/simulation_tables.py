@@ -62,13 +62,14 @@ def contenders_table(found: SimulationResults) -> Table:
             per(p, "energy_per_output_token_j"),
             percent(idle_part(p)),
             percent(p.gap),
+            *([_settings(p)] if _is_set(found) else []),
         ]
         for p in found.policies
     ]
     return Table(
         "contenders",
         "What each contender keeps, and what it needs",
-        columns,
+        [*columns, *(["settings"] if _is_set(found) else [])],
         rows,
         note="With every token: the longest time between the tokens of a request is held against"
         " the limit, not their mean (TPOT). Idle: part of all energy. Bound: no schedule of the"
@@ -214,6 +215,15 @@ def savings_table(found: SimulationResults) -> Table:
 
 
 # ---------------------------------------------------------------- cells
+
+
+def _is_set(found: SimulationResults) -> bool:
+    return any(p.settings for p in found.policies)
+
+
+def _settings(p: SimulatedPolicy) -> str:
+    """What was found for a contender, or given to it."""
+    return ", ".join(f"{name} {value}" for name, value in p.settings.items())
 
 
 def per(p: SimulatedPolicy, field: str) -> float | None:
