@@ -232,8 +232,8 @@ def test_nothing_assumed_changes_the_highest_clock() -> None:
 
 
 def test_waiting_prompts_slow_down_less() -> None:
-    slow = Setting(clock_mhz=1400)
-    waits = replace(slow, assumed=Assumed(prompts_wait=True))
+    waits = Setting(clock_mhz=1400)
+    slow = replace(waits, assumed=Assumed(prompts_follow=True))
     tokens = [1, 100, 500, 1024, 2048]
     full, less, more = (
         engine_of(setting).time.prompt.of(tokens) for setting in (Setting(), waits, slow)

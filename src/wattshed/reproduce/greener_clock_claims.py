@@ -35,8 +35,8 @@ def half_clock(ours: float) -> Judged:
     """C1: throughput of SS at half the clock, relative to the highest."""
     return Judged(
         about(0.8, ours),
-        f"At {HALF_MHZ} MHz SS loses {100 * (1 - ours):.0f} % of its highest throughput: in our"
-        " model all of a prefill follows the clock, even where a short prompt waits for memory",
+        f"At {HALF_MHZ} MHz SS loses {100 * (1 - ours):.0f} % of its highest throughput: below the"
+        " knee short prompts and small batches, which wait for memory, slow down, too",
         {"throughput_ratio": ours},
     )
 

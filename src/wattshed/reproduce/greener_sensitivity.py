@@ -23,9 +23,9 @@ def variants() -> dict[str, Assumed]:
         if g != clock.dynamic_exponent
     }
     default = f"memory knee {clock.memory_knee:g}, dynamic exponent {clock.dynamic_exponent:g}"
-    waiting = {"short prompts wait for memory": Assumed(prompts_wait=True)}
+    following = {"short prompts follow the clock": Assumed(prompts_follow=True)}
     power = {"power prior not scaled": Assumed(unscaled_power=True)}
-    return {default: AS_IN_PROFILE} | knees | exponents | waiting | power
+    return {default: AS_IN_PROFILE} | knees | exponents | following | power
 
 
 def simulate_sensitivity(seed: int) -> Result:

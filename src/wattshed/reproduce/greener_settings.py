@@ -43,16 +43,16 @@ class Assumed:
     ----------
     memory_knee, dynamic_exponent : float, optional
         See `wattshed.records.iteration.ClockResponse`.
-    prompts_wait : bool
-        What a prompt of one token takes waits for memory, like the fixed part of a decode step,
-        and slows down only below the knee. The profile lets all of a prefill slow down.
+    prompts_follow : bool
+        All of a prefill follows the clock. In the profile what a prompt of one token takes waits
+        for memory, like the fixed part of a decode step, and slows down only below the knee.
     unscaled_power : bool
         Power as the published prior has it, not scaled to that of the older engine on the A100.
     """
 
     memory_knee: float | None = None
     dynamic_exponent: float | None = None
-    prompts_wait: bool = False
+    prompts_follow: bool = False
     unscaled_power: bool = False
 
 
@@ -153,21 +153,22 @@ def engine_of(setting: Setting) -> BatchingDeployment:
         clock=clock,
     )
     engine = batching(deployment, profile)
-    return _with_waiting_prompts(engine, profile, clock) if setting.assumed.prompts_wait else engine
+    follow = setting.assumed.prompts_follow
+    return _with_following_prompts(engine, profile, clock) if follow else engine
 
 
-def _with_waiting_prompts(
+def _with_following_prompts(
     engine: BatchingDeployment, profile: IterationProfile, clock: float
 ) -> BatchingDeployment:
-    """Take off what the constant part of a prefill loses only if it follows the clock."""
+    """Add what the constant part of a prefill loses only if it follows the clock."""
     assert profile.prefill_time_s is not None
     slow = max(1.0, profile.clock.memory_knee / clock)
-    gained_s = (1 / clock - slow) * profile.prefill_time_s.value[0]
-    gained_j = gained_s * profile.clock.static_power_w
+    lost_s = (1 / clock - slow) * profile.prefill_time_s.value[0]
+    lost_j = lost_s * profile.clock.static_power_w
     return replace(
         engine,
-        time=_shifted(engine.time, -gained_s),
-        energy=_shifted(engine.energy, -gained_j),
+        time=_shifted(engine.time, lost_s),
+        energy=_shifted(engine.energy, lost_j),
     )
 
 

@@ -22,7 +22,7 @@ from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.external import Asked
 from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage, Requests
-from wattshed.simulate.naming import Chosen, choose_policy, make_controller
+from wattshed.simulate.naming import Chosen, check_policies, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -175,6 +175,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
             make_controller(text)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
+    check_policies(policies, fleet)
     found: list[list[SimulatedPolicy]] = []
     stopped = False
     for policy in policies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from wattshed.control.controller import Controller
 from wattshed.engines.model import Array
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
-from wattshed.plan.files import load_plan
+from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.plan.limits import Limits
 from wattshed.plan.planner import plan_workload
 from wattshed.plan.problem import keeps_token_limits, predict_problem
@@ -134,6 +134,23 @@ def choose_policy(
     return Chosen("external", None, lambda: make(without_slo(fleet)), settings)
 
 
+def check_policies(names: Sequence[str], fleet: Fleet) -> None:
+    """Refuse names that are unknown, or name deployments that the fleet does not have.
+
+    Raises
+    ------
+    ParameterError
+    """
+    for text in names:
+        name, _, detail = text.partition(":")
+        if name == "single":
+            _single(fleet, detail)
+        elif name == "threshold":
+            _threshold_parts(fleet, detail)
+        else:
+            find_policy(name)
+
+
 def without_slo(fleet: Fleet) -> Fleet:
     """The fleet as a policy sees it that is to serve late rather than not at all."""
     return structs.replace(fleet, slo={})
@@ -150,7 +167,9 @@ def admitted(fleet: Fleet, requests: Requests) -> np.ndarray[Any, np.dtype[np.bo
 def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRule:
     """Of a plan.json, or of a plan of the same workload within the time in which it comes."""
     if plan is not None:
-        rule = load_plan(plan).plan.rule
+        file = load_plan(plan)
+        planned_fleet(file, fleet)  # refuses another fleet
+        rule = file.plan.rule
         if rule is None:
             raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
         return rule
@@ -188,18 +207,22 @@ def _single(fleet: Fleet, name: str) -> Array:
 
 def _threshold(fleet: Fleet, requests: Requests, detail: str) -> Array:
     """Up to T_in input tokens to the small one, the others to the large one."""
-    parts = detail.split(",")
-    if len(parts) != 3 or not parts[2].strip().isdigit():
-        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
-    small, large = parts[0].strip(), parts[1].strip()
-    for name in (small, large):
-        _refuse_unknown("policy threshold", fleet, name)
-    short = requests.input_tokens <= int(parts[2])
+    small, large, t_in = _threshold_parts(fleet, detail)
+    short = requests.input_tokens <= t_in
     cost = np.tile(np.arange(2.0, len(fleet.deployments) + 2), (len(requests), 1))
     names = [d.name for d in fleet.deployments]
     cost[:, names.index(large)] = 1.0
     cost[short, names.index(small)] = 0.0
     return cost
+
+
+def _threshold_parts(fleet: Fleet, detail: str) -> tuple[str, str, int]:
+    parts = [part.strip() for part in detail.split(",")]
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
+    for name in parts[:2]:
+        _refuse_unknown("policy threshold", fleet, name)
+    return parts[0], parts[1], int(parts[2])
 
 
 def _refuse_unknown(where: str, fleet: Fleet, name: str) -> None:
