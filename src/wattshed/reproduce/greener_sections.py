@@ -233,7 +233,8 @@ def sensitivity_section(results: Result) -> Section:
         [
             "One assumption changed at a time, one replication each: the knee below which decode"
             " slows down, the exponent with which dynamic energy follows the clock, short prompts"
-            " that follow it instead of waiting for memory as decoding does, and the power of the prior as published."
+            " that follow it instead of waiting for memory as decoding does, and the power of the"
+            " prior as published."
             f" {_listed(changed)} change with one of them.",
             "Energy of a request is A + B φ^γ in the exponent γ, so the least exponent at which"
             " 1.6 GHz needs less than 80 % of the energy follows exactly; a dash where none does,"

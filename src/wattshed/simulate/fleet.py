@@ -14,7 +14,6 @@ from wattshed.control.clocks import PinnedMaximum
 from wattshed.control.controller import Controller
 from wattshed.errors import InfeasibleError, ParameterError, UnservableError
 from wattshed.fleet import Fleet
-from wattshed.plan.bound import energy_bound
 from wattshed.records import IterationProfile, SimulatedPolicy, SimulationResults
 from wattshed.replicas import engines_of
 from wattshed.serving import engine_settings
@@ -348,6 +347,8 @@ def with_bound(
     summary: SimulatedPolicy, setup: Setup, found: Simulation, controller: Controller
 ) -> SimulatedPolicy:
     """The same with what no schedule of the requests that were served can undercut."""
+    from wattshed.plan.bound import energy_bound
+
     served = found.served
     if not served.any() or found.partial:
         return summary

@@ -19,11 +19,10 @@ from wattshed.control.clocks import (
 )
 from wattshed.control.controller import Controller
 from wattshed.engines.model import Array
-from wattshed.errors import ParameterError
+from wattshed.errors import InfeasibleError, ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.plan.limits import Limits
-from wattshed.plan.planner import plan_workload
 from wattshed.plan.problem import keeps_token_limits, predict_problem
 from wattshed.plan.rule import priced_cost
 from wattshed.records import PriceRule
@@ -173,8 +172,14 @@ def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRul
         if rule is None:
             raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
         return rule
-    horizon_s = _span_s(arrivals)
-    made = plan_workload(without_slo(fleet), arrivals.workload, limits=Limits(horizon_s=horizon_s))
+    from wattshed.plan.planner import plan_workload
+
+    limits = Limits(horizon_s=_span_s(arrivals))
+    try:
+        made = plan_workload(without_slo(fleet), arrivals.workload, limits=limits)
+    except InfeasibleError as error:
+        found = f"no plan serves the workload at the rate at which it comes: {error.found}"
+        raise ParameterError("policy prices", found, "lower the rate, or give --plan") from None
     assert made.rule is not None
     return made.rule
 
