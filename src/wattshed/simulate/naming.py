@@ -27,7 +27,6 @@ from wattshed.plan.planner import plan_workload
 from wattshed.plan.problem import keeps_token_limits, predict_problem
 from wattshed.plan.rule import priced_cost
 from wattshed.records import PriceRule
-from wattshed.route.registry import POLICIES as ROUTED
 from wattshed.route.registry import find_policy
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
@@ -116,9 +115,10 @@ def choose_policy(
     ------
     ParameterError, FileError
     """
+    check_policy(name)
     name, _, detail = name.partition(":")
     allowed = admitted(fleet, requests)
-    if name in SAME and not detail:
+    if name in SAME:
         return Chosen(SAME[name], None if allowed.all() else np.where(allowed, 0.0, np.inf))
     if name == "prices":
         rule = _rule(fleet, arrivals, plan)
@@ -130,8 +130,21 @@ def choose_policy(
         cost = _threshold(fleet, requests, detail)
         return Chosen("ranked", np.where(allowed, cost, np.inf), settings={"rule": detail})
     make = find_policy(name)
-    settings = {"seed": "0"} if name in ROUTED else {}
-    return Chosen("external", None, lambda: make(without_slo(fleet)), settings)
+    return Chosen("external", None, lambda: make(without_slo(fleet)))
+
+
+def check_policy(text: str) -> None:
+    """Refuse a policy that is not known, and settings of one that takes none.
+
+    Raises
+    ------
+    ParameterError
+    """
+    name, _, detail = text.partition(":")
+    if name not in {*SAME, *RANKED}:
+        find_policy(name)
+    if detail and name not in {"single", "threshold"}:
+        raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
 
 
 def without_slo(fleet: Fleet) -> Fleet:
