@@ -80,9 +80,10 @@ def batching(
         setting.max_context_tokens,
         setting.idle_power_w,
         _static_power_w(setting),
-        tuple(ClockedSteps(c / setting.clock, *_steps(profile, c, batch, host_w)) for c in lower),
+        tuple(ClockedSteps(c, *_steps(profile, c, batch, host_w)) for c in lower),
         _sleep(setting),
         Boot(boot.ready_s, boot.ready_energy_j) if boot else Boot(),
+        setting.clock,
     )
 
 
@@ -136,8 +137,10 @@ def _one_query(
     """Model of a replica that serves one query at a time."""
     found = predict(profile, input_tokens, output_tokens)
     first = predict(profile, input_tokens, np.ones_like(output_tokens))
-    if found.negative.any():
-        row = int(np.argmax(found.negative))
+    negative = np.asarray(found.negative)
+    refused = negative & _over_limits(deployment, input_tokens, output_tokens)
+    if (negative & ~refused).any():
+        row = int(np.argmax(negative & ~refused))
         m, n = input_tokens[row], output_tokens[row]
         raise ParameterError(
             f"{deployment.name}.profile",
@@ -148,8 +151,18 @@ def _one_query(
     return OneQueryDeployment(
         deployment.name,
         deployment.replicas,
-        found.runtime_s,
+        np.where(refused, np.inf, found.runtime_s),
         found.energy_j + deployment.host_power_w * found.runtime_s,
         np.minimum(first.runtime_s, found.runtime_s),
         deployment.idle_power_w or 0.0,
     )
+
+
+def _over_limits(deployment: Deployment, m: Tokens, n: Tokens) -> NDArray[np.bool_]:
+    """Requests (Q,) that the deployment's token limits keep away."""
+    over = np.zeros(len(m), bool)
+    limits = (deployment.max_input_tokens, deployment.max_output_tokens)
+    for tokens, limit in zip((m, n, m + n), (*limits, deployment.max_context_tokens), strict=True):
+        if limit is not None:
+            over |= tokens > limit
+    return over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable
 from typing import Any
@@ -101,6 +102,88 @@ def test_random_routing_makes_replicas_into_single_servers() -> None:
         found = simulate_requests([servers], ones(arrival), policy="random", seed=5)
         waits.append(found.wait_s[WARM_UP:].mean())
     assert_within_interval(np.array(waits), 0.7 / 0.3)
+
+
+def fixed_service_wait(servers: int, offered: float) -> float:
+    """Mean wait in M/D/k with service of 1, numerically exact.
+
+    Whoever is served at a time has left one service later, so that the number there is then
+    those who did not fit, and who has come: max(N - k, 0) + Poisson (Crommelin 1932).
+    """
+    most = 400
+    came = stats.poisson.pmf(np.arange(most), offered)
+    chance = np.zeros(most)
+    chance[0] = 1.0
+    for _ in range(4_000):
+        left = np.append(chance[: servers + 1].sum(), chance[servers + 1 :])
+        chance = np.convolve(left, came)[:most]
+    present = float(np.arange(most) @ chance / chance.sum())
+    return present / offered - 1.0
+
+
+def test_the_exact_wait_is_that_of_pollaczek_and_khinchine_for_one_server() -> None:
+    assert fixed_service_wait(1, 0.8) == pytest.approx(0.8 / (2 * 0.2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("servers", "offered"), [(2, 1.6), (5, 4.25)])
+def test_servers_in_turn_with_equal_queries_wait_as_crommelin_says(
+    servers: int, offered: float
+) -> None:
+    # Where all queries last the same, servers in turn are one line.
+    waits = []
+    for times in np.random.SeedSequence(13).spawn(REPLICATIONS):
+        place = OneQueryDeployment("server", servers, np.ones(QUERIES), np.zeros(QUERIES))
+        arrival = draw_arrivals(QUERIES, offered, seed=times)
+        found = simulate_requests([place], ones(arrival), policy="round-robin")
+        waits.append(found.wait_s[WARM_UP:].mean())
+    assert_within_interval(np.array(waits), fixed_service_wait(servers, offered))
+
+
+def one_line(arrival: Any, service: Any, servers: int) -> Any:
+    """Waits in G/G/k, first come, first served, by the recursion of Kiefer and Wolfowitz."""
+    free, waits = [0.0] * servers, []
+    for at, lasts in zip(arrival.tolist(), service.tolist(), strict=True):
+        begins = max(at, heapq.heappop(free))
+        heapq.heappush(free, begins + lasts)
+        waits.append(begins - at)
+    return np.array(waits)
+
+
+@pytest.mark.parametrize("law", ["geometric", "lognormal", "two sizes"])
+def test_a_batch_waits_as_a_plain_line_on_the_same_requests(law: str) -> None:
+    queries, servers, step = 10_000, 5, 0.01
+    rng = np.random.default_rng(2)
+    n = {
+        "geometric": lambda: rng.geometric(step, queries),
+        "lognormal": lambda: np.ceil(rng.lognormal(-0.5, 1.0, queries) / step).astype(int),
+        "two sizes": lambda: rng.choice([20, 420], queries, p=[0.8, 0.2]),
+    }[law]()
+    arrival = draw_arrivals(queries, 0.85 * servers, seed=1)
+    place = BatchingDeployment(
+        "places", 1, affine_steps(servers, step), affine_steps(servers, 0.0), chunk_tokens=10**6
+    )
+    found = simulate_requests([place], Requests(arrival, np.ones(queries, int), n))
+    # Nobody is let in within a step: nobody waits less, nor more than if all lasted one more.
+    assert (found.wait_s >= one_line(arrival, n * step, servers) - 1e-9).all()
+    assert (found.wait_s <= one_line(arrival, (n + 1) * step, servers) + step + 1e-9).all()
+    assert found.wait_s.mean() > 10 * step
+
+
+@pytest.mark.parametrize("load", [0.3, 0.8])
+def test_idle_energy_of_one_server_is_what_its_load_leaves(load: float) -> None:
+    idle_w, energy_j, queries = 50.0, 400.0, 10_000
+    shares = []
+    for times in np.random.SeedSequence(17).spawn(REPLICATIONS):
+        place = OneQueryDeployment(
+            "server", 1, np.ones(queries), np.full(queries, energy_j), idle_power_w=idle_w
+        )
+        found = simulate_requests([place], ones(draw_arrivals(queries, load, seed=times)))
+        # Of each query, its second at idle power is static; the rest it adds.
+        assert found.static_energy_j.sum() == pytest.approx(idle_w * queries)
+        assert found.dynamic_energy_j.sum() == pytest.approx((energy_j - idle_w) * queries)
+        assert found.total_energy_j == pytest.approx(energy_j * queries + found.idle_energy_j)
+        shares.append(found.idle_energy_j / (idle_w * found.end_s))
+    assert_within_interval(np.array(shares), 1 - load)
 
 
 def test_littles_law_holds_exactly(

@@ -249,6 +249,8 @@ class BatchingDeployment:
     sleep : Sleep, optional
         Replicas never sleep without it.
     boot : Boot
+    clock : float
+        Of `time` and `energy`, as a fraction of the highest; those of `slower` are below it.
     """
 
     name: str
@@ -263,6 +265,7 @@ class BatchingDeployment:
     slower: tuple[ClockedSteps, ...] = ()
     sleep: Sleep | None = None
     boot: Boot = Boot()
+    clock: float = 1.0
 
     def __post_init__(self) -> None:
         _check_deployment(self.name, self.replicas, self.idle_power_w)
@@ -287,12 +290,13 @@ class BatchingDeployment:
     @property
     def clocks(self) -> tuple[ClockedSteps, ...]:
         """Steps at each clock, the highest last."""
-        return (*self.slower, ClockedSteps(1.0, self.time, self.energy))
+        return (*self.slower, ClockedSteps(self.clock, self.time, self.energy))
 
     def _check_clocks(self) -> None:
         clocks = [steps.clock for steps in self.clocks]
-        if min(clocks) <= 0 or (np.diff(clocks) <= 0).any():
-            raise ParameterError(f"{self.name}.slower", f"clocks {clocks}", "make them rise to 1")
+        if min(clocks) <= 0 or (np.diff(clocks) <= 0).any() or not self.clock <= 1:
+            cure = "make them rise, from above 0 to that of the deployment, at most 1"
+            raise ParameterError(f"{self.name}.slower", f"clocks {clocks}", cure)
 
     def _least_power_w(self) -> float:
         """The idle power, or the least power of a step of decoding sequences."""

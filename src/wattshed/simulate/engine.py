@@ -31,6 +31,8 @@ ROOM = 1 << 20
 """Runs of times between tokens that are collected at once."""
 AT_ONCE = 1 << 20
 """Events between two reports."""
+ASKED_AT_ONCE = 64
+"""Requests between two reports, where a policy is called for each."""
 
 Decide = Callable[[World, int, float], int]
 """Replica for request q at a time, or -1."""
@@ -137,8 +139,9 @@ def run_world(
             why = advance(world, runs, routing, control, AT_ONCE, -1.0)
             if why == ASKS:
                 _ask(world, decide)
-            elif report:
-                report(int(world.cursor[NEXT]), len(world.requests))
+            sent = int(world.cursor[NEXT])
+            if report and (why != ASKS or sent % ASKED_AT_ONCE == 0):
+                report(sent, len(world.requests))
         except KeyboardInterrupt:
             partial = True
         chunks.append(runs[: world.cursor[RUNS]].copy())

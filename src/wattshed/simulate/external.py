@@ -69,7 +69,7 @@ class Asked:
         ParameterError
             If the policy names an endpoint that there is not, or that takes no requests.
         """
-        self._tell(world, now_s)
+        self._tell(world)
         endpoints = [self._endpoint(world, r, now_s) for r in range(len(self.names))]
         decision = self.policy.decide(self._request(q), endpoints, now_s)
         if decision.endpoint is None:
@@ -85,7 +85,7 @@ class Asked:
         self.under_way.add(q)
         return chosen
 
-    def _tell(self, world: World, now_s: float) -> None:
+    def _tell(self, world: World) -> None:
         """What became of requests since the last one, in order of their ends."""
         if not isinstance(self.policy, Attentive):
             return
@@ -95,20 +95,21 @@ class Asked:
         for q in sorted(ended, key=lambda q: rows["finish_s"][q]):
             row = rows[q]
             name = self.names[row["replica"]]
-            self.policy.finished(Served(str(q), name, float(row["finish_s"]), self._kept(row, q)))
-        del now_s
+            alone = world.kinds["row"][world.replicas["kind"][row["replica"]]] >= 0
+            kept = self._kept(row, q, each=self.promises.every_token and not alone)
+            self.policy.finished(Served(str(q), name, float(row["finish_s"]), kept))
 
-    def _kept(self, row: Any, q: int) -> bool | None:
+    def _kept(self, row: Any, q: int, *, each: bool) -> bool | None:
+        """Whether limits were kept; that between tokens by `each` of them, or by their mean."""
         if np.isnan(row["first_s"]):
             return None
         p, e2e = self.promises, self.promises.e2e_s
         assert e2e is not None
         in_time = row["first_s"] - row["arrival_s"] <= p.ttft_s[q]
-        steady = (
-            row["longest_s"] <= p.tbt_s[q]
-            if p.every_token
-            else row["finish_s"] - row["first_s"] <= p.tbt_s[q] * (row["outputs"] - 1)
-        )
+        later = int(row["outputs"]) - 1
+        steady = later == 0 or row["finish_s"] - row["first_s"] <= p.tbt_s[q] * later
+        if each:
+            steady = row["longest_s"] <= p.tbt_s[q]
         return bool(in_time and steady and row["finish_s"] - row["arrival_s"] <= e2e[q])
 
     def _request(self, q: int) -> Request:

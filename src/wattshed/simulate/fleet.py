@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from msgspec import structs
 
-from wattshed.control.clocks import PinnedMaximum
+from wattshed.control.clocks import BatchCap, PinnedMaximum, StaticClock
 from wattshed.control.controller import Controller
 from wattshed.errors import InfeasibleError, ParameterError, UnservableError
 from wattshed.fleet import Fleet
@@ -19,9 +19,10 @@ from wattshed.replicas import engines_of
 from wattshed.serving import engine_settings
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.external import Asked
+from wattshed.simulate.layout import BOOT, OFF, WAKE
 from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage, Requests
-from wattshed.simulate.naming import Chosen, check_policies, choose_policy, make_controller
+from wattshed.simulate.naming import Chosen, check_policy, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -169,12 +170,9 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     fleet = in_order(fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
-    for text in controllers:
-        if text != BEST_STATIC:
-            make_controller(text)
+    _check_names(policies, controllers, fleet)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
-    check_policies(policies, fleet)
     found: list[list[SimulatedPolicy]] = []
     stopped = False
     for policy in policies:
@@ -229,6 +227,18 @@ def draw(setup: Setup, seed: int) -> Draw:
     return Draw(seed, requests, promises)
 
 
+def _check_names(policies: Sequence[str], controllers: Sequence[str], fleet: Fleet) -> None:
+    """Refuse what is not known before anything is simulated."""
+    for name, given in (("policies", policies), ("controllers", controllers)):
+        if not given:
+            raise ParameterError(name, "none", "give at least one")
+    for text in policies:
+        check_policy(text, fleet)
+    for text in controllers:
+        if text != BEST_STATIC:
+            make_controller(text)
+
+
 def _check_clocks(clocks: tuple[float, ...]) -> None:
     for clock in clocks:
         if not 0 < clock <= 1:
@@ -239,13 +249,15 @@ def _contend(setup: Setup, draws: list[Draw], policy: str, text: str) -> list[Si
     """One contender on all draws, aiming as high as it must to keep its promises."""
     trial = replace(setup, bound=False, tables=None)
     if text == BEST_STATIC:
-        text = _best_static(trial, draws, policy)
-        runs = _replicate(setup, draws, policy, text)
+        text, stopped = _best_static(trial, draws, policy)
+        runs = stopped or _replicate(setup, draws, policy, text)
         return [structs.replace(run, settings={**run.settings, "clock": "best"}) for run in runs]
     aim = setup.target
     for _ in range(RAISES if setup.equal_attainment and _learns(policy, text) else 0):
         runs = _replicate(trial, draws, policy, text, aim)
-        if runs[-1].partial or attainment_of(runs) >= setup.target:
+        if runs[-1].partial:
+            return runs
+        if attainment_of(runs) >= setup.target:
             break
         aim = 1 - (1 - aim) / 2
     return _replicate(setup, draws, policy, text, aim)
@@ -255,20 +267,20 @@ def _learns(policy: str, text: str) -> bool:
     return policy in {"frugal", "packed"} or text.startswith("phases")
 
 
-def _best_static(trial: Setup, draws: list[Draw], policy: str) -> str:
+def _best_static(trial: Setup, draws: list[Draw], policy: str) -> tuple[str, list[SimulatedPolicy]]:
     """The one clock for all that needs least energy among those that keep the promises.
 
-    The highest if none does.
+    The highest if none does. If a trial was stopped: its clock, and what it found until then.
     """
     best, least_j = f"static:{trial.clocks[-1]:g}", np.inf
     for clock in reversed(trial.clocks):
         runs = _replicate(trial, draws, policy, f"static:{clock:g}")
         energy_j = float(np.mean([run.energy_per_request_j for run in runs]))
+        if runs[-1].partial:
+            return f"static:{clock:g}", runs
         if attainment_of(runs) >= trial.target and energy_j < least_j:
             best, least_j = f"static:{clock:g}", energy_j
-        if runs[-1].partial:
-            break
-    return best
+    return best, []
 
 
 def attainment_of(runs: Sequence[SimulatedPolicy]) -> float:
@@ -281,7 +293,7 @@ def _replicate(
 ) -> list[SimulatedPolicy]:
     """One contender on all draws, until it is stopped."""
     controller = make_controller(text)
-    modelled = modelled_of(setup.fleet, controller)
+    modelled = modelled_of(setup.fleet, controller, boots=bool(setup.outages))
     runs: list[SimulatedPolicy] = []
     for i, one in enumerate(draws):
         stage = f"{policy} + {text}" + (f", replication {i + 1}" if len(draws) > 1 else "")
@@ -320,9 +332,11 @@ def run(
     """
     requests, promises, told = one.requests, one.promises, setup.report
     how = choose_policy(policy, setup.fleet, requests, promises, setup.arrivals, plan=setup.plan)
-    clocks = () if isinstance(controller, PinnedMaximum) else setup.clocks
     fleet = engines_of(
-        setup.fleet.deployments, requests.input_tokens, requests.output_tokens, clocks
+        setup.fleet.deployments,
+        requests.input_tokens,
+        requests.output_tokens,
+        clocks_of(setup, controller),
     )
     decide = Asked(how.make(), fleet, requests, promises) if how.make else None
     return (
@@ -343,6 +357,13 @@ def run(
     )
 
 
+def clocks_of(setup: Setup, controller: Controller) -> tuple[float, ...]:
+    """Clocks that a controller may choose from, besides that of the fleet."""
+    if isinstance(controller, PinnedMaximum):
+        return ()
+    return (controller.clock,) if isinstance(controller, StaticClock) else setup.clocks
+
+
 def with_bound(
     summary: SimulatedPolicy, setup: Setup, found: Simulation, controller: Controller
 ) -> SimulatedPolicy:
@@ -352,43 +373,57 @@ def with_bound(
     served = found.served
     if not served.any() or found.partial:
         return summary
-    clocks = None if isinstance(controller, PinnedMaximum) else _allowed(setup)
+    clocks = None if isinstance(controller, PinnedMaximum) else _allowed(setup, controller)
     tokens = found.requests.input_tokens[served], found.requests.output_tokens[served]
     try:
-        bound = energy_bound(setup.fleet, tokens, found.end_s, clocks=clocks)
+        bound = energy_bound(setup.fleet, tokens, _on_s(setup.fleet, found), clocks=clocks)
     except (InfeasibleError, UnservableError):
         return summary
     gap = summary.energy_j.total / bound.bound_j - 1 if bound.bound_j > 0 else None
     return structs.replace(summary, bound_j=bound.bound_j, gap=gap)
 
 
-def _allowed(setup: Setup) -> list[float]:
+def _on_s(fleet: Fleet, found: Simulation) -> dict[str, float]:
+    """How long the replicas of each deployment were neither off nor on their way back."""
+    on_s = found.time_s.sum(axis=1) - found.time_s[:, [OFF, BOOT, WAKE]].sum(axis=1)
+    return {
+        d.name: max(float(on_s[found.deployment == k].sum()), 1e-9)
+        for k, d in enumerate(fleet.deployments)
+    }
+
+
+def _allowed(setup: Setup, controller: Controller) -> list[float]:
     """Clocks that any deployment may be set to."""
     own = [
         engine_settings(d).clock
         for d in setup.fleet.deployments
         if isinstance(d.profile, IterationProfile)
     ]
-    return sorted({c for c in setup.clocks if c <= max(own, default=1.0)} | set(own))
+    chosen = {*setup.clocks, *clocks_of(setup, controller)}
+    return sorted({c for c in chosen if c <= max(own, default=1.0)} | set(own))
 
 
-def modelled_of(fleet: Fleet, controller: Controller) -> list[str]:
-    """What rests on assumptions, deployment by deployment."""
-    lowered = not isinstance(controller, PinnedMaximum)
+def modelled_of(fleet: Fleet, controller: Controller, *, boots: bool = False) -> list[str]:
+    """What rests on assumptions, deployment by deployment; replicas boot after an outage."""
+    lowest = 0.5  # any clock below the highest
+    if isinstance(controller, PinnedMaximum | BatchCap):
+        lowest = 1.0
+    elif isinstance(controller, StaticClock):
+        lowest = controller.clock
     found = []
     for d in fleet.deployments:
         if isinstance(d.profile, IterationProfile):
-            clock = 0.5 if lowered else engine_settings(d).clock
-            parts = modelled_parts(d.profile, clock)
-            used = {k: v for k, v in parts.items() if _plays(k, d.sleep_after_s is not None)}
+            parts = modelled_parts(d.profile, min(lowest, engine_settings(d).clock))
+            sleeps = d.sleep_after_s is not None
+            used = {k: v for k, v in parts.items() if _plays(k, sleeps=sleeps, boots=boots)}
             found += [f"{d.name}: {part}: {source}" for part, source in used.items()]
     return found
 
 
-def _plays(part: str, sleeps: bool) -> bool:
+def _plays(part: str, *, sleeps: bool, boots: bool) -> bool:
     """Whether a part of a profile plays a part in a simulation."""
-    states = part.startswith("states.")
-    return not states or part.startswith("states.resident") or (sleeps and "sleep" in part)
+    state = part.split(".")[1] if part.startswith("states.") else "resident"
+    return state == "resident" or (sleeps and state == "sleep") or (boots and state == "boot")
 
 
 def notes_of(fleet: Fleet, replayed: bool, stopped: bool) -> list[str]:

@@ -17,6 +17,8 @@ from wattshed.simulate.summary import attained
 
 REQUESTS = 10_000
 """Drawn for each rate that is tried."""
+AT_ONCE = 1e6
+"""Requests per second and replica that are no different from all at once."""
 PRECISION = 0.01
 
 
@@ -52,7 +54,7 @@ def highest_rate(
     Raises
     ------
     ParameterError
-        If nothing was promised, so that any rate will do.
+        If nothing was promised, or what was promised is kept at any rate.
     InfeasibleError
         If they are broken at the lowest rate, one request at a time.
     """
@@ -64,7 +66,8 @@ def highest_rate(
             report(step, 0)
         return _attainment(fleet, arrivals, rate, target, every_token, seed) >= target
 
-    low = high = 0.01 * sum(d.replicas for d in fleet.deployments)
+    replicas = sum(d.replicas for d in fleet.deployments)
+    low = high = 0.01 * replicas
     if not kept(low, 0):
         raise InfeasibleError(
             fleet.name,
@@ -74,6 +77,11 @@ def highest_rate(
     step = 1
     while kept(high := 2 * high, step):
         low, step = high, step + 1
+        if low > AT_ONCE * replicas:
+            found = (
+                f"{target:.4g} of the promises are kept even if {REQUESTS} requests come at once"
+            )
+            raise ParameterError("load", found, "give a rate, or promise more")
     while high / low > 1 + PRECISION:
         middle = math.sqrt(low * high)
         step += 1

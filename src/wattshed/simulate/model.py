@@ -48,6 +48,16 @@ class Requests:
             _check_rows(field, tokens, wrong, f"give whole numbers from 1 to {LONGEST}")
             object.__setattr__(self, field, np.ascontiguousarray(tokens, np.int64))
 
+        self._check_group()
+
+    def _check_group(self) -> None:
+        group = np.asarray(self.group)
+        if group.shape != self.arrival_s.shape:
+            raise ParameterError("group", f"shape {group.shape}", "give one for each arrival_s")
+        wrong = (group < 0) | (group >= len(self.classes)) | (group % 1 != 0)
+        _check_rows("group", group, wrong, f"give one of {len(self.classes)} classes, from 0")
+        object.__setattr__(self, "group", np.ascontiguousarray(group, np.int64))
+
     def __len__(self) -> int:
         return len(self.arrival_s)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from wattshed.plan.limits import Limits
 from wattshed.plan.problem import keeps_token_limits, predict_problem
 from wattshed.plan.rule import priced_cost
 from wattshed.records import PriceRule
-from wattshed.route.registry import POLICIES as ROUTED
 from wattshed.route.registry import find_policy
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
@@ -115,9 +114,10 @@ def choose_policy(
     ------
     ParameterError, FileError
     """
+    check_policy(name, fleet)
     name, _, detail = name.partition(":")
     allowed = admitted(fleet, requests)
-    if name in SAME and not detail:
+    if name in SAME:
         return Chosen(SAME[name], None if allowed.all() else np.where(allowed, 0.0, np.inf))
     if name == "prices":
         rule = _rule(fleet, arrivals, plan)
@@ -129,25 +129,25 @@ def choose_policy(
         cost = _threshold(fleet, requests, detail)
         return Chosen("ranked", np.where(allowed, cost, np.inf), settings={"rule": detail})
     make = find_policy(name)
-    settings = {"seed": "0"} if name in ROUTED else {}
-    return Chosen("external", None, lambda: make(without_slo(fleet)), settings)
+    return Chosen("external", None, lambda: make(without_slo(fleet)))
 
 
-def check_policies(names: Sequence[str], fleet: Fleet) -> None:
-    """Refuse names that are unknown, or name deployments that the fleet does not have.
+def check_policy(text: str, fleet: Fleet) -> None:
+    """Refuse a policy that is not known, settings of one that takes none, unknown deployments.
 
     Raises
     ------
     ParameterError
     """
-    for text in names:
-        name, _, detail = text.partition(":")
-        if name == "single":
-            _single(fleet, detail)
-        elif name == "threshold":
-            _threshold_parts(fleet, detail)
-        else:
-            find_policy(name)
+    name, _, detail = text.partition(":")
+    if name == "single":
+        _single(fleet, detail)
+    elif name == "threshold":
+        _threshold_parts(fleet, detail)
+    else:
+        find_policy(name)
+        if detail:
+            raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
 
 
 def without_slo(fleet: Fleet) -> Fleet:

@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import structs
-from scipy.special import stdtrit
 
 from wattshed.engines.model import Array
 from wattshed.records import (
+    ClassResult,
     DeploymentResult,
+    Impact,
     Interval,
     Latency,
     Saving,
     SimulatedEnergy,
     SimulatedPolicy,
 )
+from wattshed.units import JOULES_PER_KWH
 
 NEAR = 0.005
 """Attainments that differ by no more are equal."""
@@ -62,6 +64,8 @@ def average(runs: Sequence[SimulatedPolicy]) -> SimulatedPolicy:
             state: float(np.mean([run.energy_by_state_j[state] for run in runs]))
             for state in first.energy_by_state_j
         },
+        classes=[_class(of_name) for of_name in _by_name(runs)],
+        impacts={site: _impact([run.impacts[site] for run in runs]) for site in first.impacts},
         deployments=[
             _deployment([run.deployments[k] for run in runs]) for k in range(len(first.deployments))
         ],
@@ -82,6 +86,8 @@ def intervals_of(runs: Sequence[SimulatedPolicy]) -> dict[str, Interval]:
 
 def interval_of(values: Array) -> Interval:
     """95 % interval of the mean of independent replications (R,)."""
+    from scipy.special import stdtrit
+
     half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
     mean = float(values.mean())
     return Interval(mean - half, mean + half, f"Student's t over {len(values)} replications")
@@ -90,7 +96,8 @@ def interval_of(values: Array) -> Interval:
 def compare(found: Sequence[Sequence[SimulatedPolicy]], target: float) -> list[Saving]:
     """Each contender against the first, and against the best static clocks.
 
-    Of these, that under the policy of the first contender and that under its own.
+    Of these, that under the policy of the first contender and that under its own. Who served
+    nothing has no energy per request, and is compared with nobody.
     """
     pairs = [(ours, found[0]) for ours in found[1:]]
     for theirs in found[1:]:
@@ -102,7 +109,12 @@ def compare(found: Sequence[Sequence[SimulatedPolicy]], target: float) -> list[S
             for ours in found[1:]
             if "clock" not in ours[0].settings and (general or ours[0].name == theirs[0].name)
         ]
-    return [saving_of(ours, theirs, target) for ours, theirs in pairs]
+    return [saving_of(*pair, target) for pair in pairs if all(map(_served, pair))]
+
+
+def _served(runs: Sequence[SimulatedPolicy]) -> bool:
+    """Whether something was served in each replication."""
+    return all(run.completed > 0 for run in runs)
 
 
 def saving_of(
@@ -113,13 +125,13 @@ def saving_of(
     Parameters
     ----------
     ours, theirs : sequence of SimulatedPolicy
-        Of the same requests, in the same order.
+        Of the same requests, in the same order; one that was stopped may have fewer.
     target : float
         Attainment at which both count as equal, whatever lies above it.
     """
     pairs = list(zip(ours, theirs, strict=False))
     savings = np.array([1 - a.energy_per_request_j / b.energy_per_request_j for a, b in pairs])
-    mine, other = (_mean([run.attainment for run in runs]) for runs in (ours, theirs))
+    mine, other = (_mean([run.attainment for run in runs]) for runs in zip(*pairs, strict=True))
     difference = 0.0 if mine is None or other is None else mine - other
     reached = mine is None or other is None or min(mine, other) >= target
     equal = reached or abs(difference) <= NEAR
@@ -127,7 +139,7 @@ def saving_of(
     saving = float(savings.mean())
     sentence = _sentence(ours[0].label, theirs[0].label, saving, interval, equal, difference)
     return Saving(
-        ours[0].label, theirs[0].label, saving, interval, difference, bool(equal), sentence
+        ours[0].label, theirs[0].label, saving, interval, float(difference), bool(equal), sentence
     )
 
 
@@ -169,6 +181,43 @@ def _latency(found: Sequence[Latency]) -> Latency:
 def _energy(found: Sequence[SimulatedEnergy]) -> SimulatedEnergy:
     fields = SimulatedEnergy.__struct_fields__
     return SimulatedEnergy(*(float(np.mean([getattr(e, name) for e in found])) for name in fields))
+
+
+def _by_name(runs: Sequence[SimulatedPolicy]) -> list[list[ClassResult]]:
+    """Results of each class, of the replications in which there were such requests."""
+    found: dict[str, list[ClassResult]] = {}
+    for run in runs:
+        for one in run.classes:
+            found.setdefault(one.name, []).append(one)
+    return list(found.values())
+
+
+def _class(found: Sequence[ClassResult]) -> ClassResult:
+    return structs.replace(
+        found[0],
+        requests=round(float(np.mean([one.requests for one in found]))),
+        completed=round(float(np.mean([one.completed for one in found]))),
+        attainment=_mean([one.attainment for one in found]),
+        ttft_s=_latency([one.ttft_s for one in found]),
+        tpot_s=_latency([one.tpot_s for one in found]),
+        e2e_s=_latency([one.e2e_s for one in found]),
+    )
+
+
+def _impact(found: Sequence[Impact]) -> Impact:
+    """Means; the intensity of a carbon signal is that over the energy of all."""
+    names = [name for name, value in structs.asdict(found[0]).items() if isinstance(value, float)]
+    mean = structs.replace(
+        found[0], **{name: float(np.mean([getattr(one, name) for one in found])) for name in names}
+    )
+    if mean.carbon_g is None or not mean.energy_facility_j:
+        return mean
+    intensity = mean.carbon_g / (mean.energy_facility_j / JOULES_PER_KWH)
+    factors = [
+        structs.replace(factor, value=intensity) if factor.name == "carbon_signal" else factor
+        for factor in mean.factors
+    ]
+    return structs.replace(mean, factors=tuple(factors))
 
 
 def _deployment(found: Sequence[DeploymentResult]) -> DeploymentResult:

@@ -574,7 +574,8 @@ class StepByStep:
         first = self.found.first[s.q]
         if self.promises is not None and not math.isnan(first):
             in_time = first - self.requests.arrival_s[s.q] <= self.promises.ttft_s[s.q]
-            steady = now - first <= self.promises.tbt_s[s.q] * (s.outputs - 1)
+            later = s.outputs - 1
+            steady = later == 0 or now - first <= self.promises.tbt_s[s.q] * later
             if self.promises.every_token and isinstance(replica.deployment, BatchingDeployment):
                 steady = self.found.longest[s.q] <= self.promises.tbt_s[s.q]
             assert self.promises.e2e_s is not None

@@ -104,6 +104,8 @@ def route(world: Any, routing: Any, q: int, now: float) -> int:
         r = _first_in_rank(world, routing, q)
     elif code == FRUGAL:
         r = _frugal(world, routing, q, now)
+    elif r >= 0 and not _admits(world, routing, world.replicas[r].kind, q):
+        r = -1  # a caller goes by forecasts, and this one turned out to be longer
     return r
 
 

@@ -234,7 +234,9 @@ def _finish(world: Any, routing: Any, r: int, q: int, now: float) -> None:
     request.fate = SERVED
     count(world, routing, r, -1)
     if len(routing.ttft_s) > 0 and not np.isnan(request.first_s):
-        steady = now - request.first_s <= routing.tbt_s[q] * (request.outputs - 1)
+        # Nobody waits between tokens if there is one: infinity times 0 says nothing.
+        later = request.outputs - 1
+        steady = later == 0 or now - request.first_s <= routing.tbt_s[q] * later
         if routing.every_token and world.kinds[world.replicas[r].kind].row < 0:
             steady = request.longest_s <= routing.tbt_s[q]
         in_time = request.first_s - request.arrival_s <= routing.ttft_s[q]

@@ -206,7 +206,8 @@ def deployments_of(found: Simulation, fleet: Fleet) -> list[DeploymentResult]:
 def impacts_of(found: Simulation, fleet: Fleet) -> dict[str, Impact]:
     """Carbon, water and cost of each site that the fleet names."""
     impacts = {}
-    edges, energy = _until(found)
+    edges = _until(found)
+    energy = _folded(found.timeline.by_replica_j, edges)
     for name, site in fleet.sites.items():
         there = [k for k, d in enumerate(fleet.deployments) if d.site == name]
         mine = np.isin(found.deployment, there)
@@ -215,22 +216,27 @@ def impacts_of(found: Simulation, fleet: Fleet) -> dict[str, Impact]:
     return impacts
 
 
-def _until(found: Simulation) -> tuple[Array, Array]:
-    """Edges (B + 1,) and energy (N, B) of the timeline up to the end."""
-    line = found.timeline
-    last = max(int(np.searchsorted(line.edges_s, found.end_s)), 1)
-    edges = np.append(line.edges_s[:last], max(found.end_s, line.edges_s[last - 1] + 1e-9))
-    energy = line.by_replica_j[:, :last].copy()
-    energy[:, -1] += line.by_replica_j[:, last:].sum(axis=1)
-    return edges, energy
+def _until(found: Simulation) -> Array:
+    """Edges (B + 1,) of the timeline up to the end."""
+    edges = found.timeline.edges_s
+    last = max(int(np.searchsorted(edges, found.end_s)), 1)
+    return np.append(edges[:last], max(found.end_s, edges[last - 1] + 1e-9))
+
+
+def _folded(rows_j: Array, edges: Array) -> Array:
+    """Energy (rows, B) in these bins; what rounding put behind the last is in the last."""
+    last = len(edges) - 1
+    energy = rows_j[:, :last].copy()
+    energy[:, -1] += rows_j[:, last:].sum(axis=1)
+    return energy
 
 
 def stack_of(found: Simulation, fleet: Fleet) -> Stack:
     """Power over time, by state, and by replica where these are few."""
-    edges, energy = _until(found)
+    edges = _until(found)
     width = np.diff(edges)
-    last = len(width)
-    states = found.timeline.by_state_j[:, :last]
+    energy = _folded(found.timeline.by_replica_j, edges)
+    states = _folded(found.timeline.by_state_j, edges)
     names = endpoint_names_of(fleet)
     few = names if len(names) <= SHOWN_REPLICAS else []
     return Stack(
