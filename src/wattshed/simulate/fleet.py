@@ -162,6 +162,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     Raises
     ------
     ParameterError, FleetError, FileError
+    InfeasibleError
+        If a load is asked for and no promise is kept at any, or ``prices`` finds no plan.
     """
     if replications < 1:
         raise ParameterError("replications", f"{replications}", "give at least 1")

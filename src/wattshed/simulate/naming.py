@@ -19,7 +19,7 @@ from wattshed.control.clocks import (
 )
 from wattshed.control.controller import Controller
 from wattshed.engines.model import Array
-from wattshed.errors import ParameterError
+from wattshed.errors import InfeasibleError, ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan
 from wattshed.plan.limits import Limits
@@ -114,6 +114,8 @@ def choose_policy(
     Raises
     ------
     ParameterError, FileError
+    InfeasibleError
+        If ``prices`` needs a plan, and the fleet cannot serve the workload as fast as it comes.
     """
     check_policy(name)
     name, _, detail = name.partition(":")
@@ -168,7 +170,15 @@ def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRul
             raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
         return rule
     horizon_s = _span_s(arrivals)
-    made = plan_workload(without_slo(fleet), arrivals.workload, limits=Limits(horizon_s=horizon_s))
+    limits = Limits(horizon_s=horizon_s)
+    try:
+        made = plan_workload(without_slo(fleet), arrivals.workload, limits=limits)
+    except InfeasibleError as error:
+        raise InfeasibleError(
+            "policy prices",
+            f"no plan serves {arrivals.workload.name} as fast as it comes ({error.found})",
+            "give a plan.json, a lower rate, or more replicas",
+        ) from None
     assert made.rule is not None
     return made.rule
 

@@ -22,7 +22,7 @@ from wattshed.records import (
 )
 from wattshed.simulate.external import endpoint_names
 from wattshed.simulate.gaps import Gaps
-from wattshed.simulate.layout import FATES, SERVED, SERVING, STATES
+from wattshed.simulate.layout import FATES, QUERY, SERVED, SERVING, STATES
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -73,7 +73,7 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         float(kept.sum()) / end_s,
         float(tokens[served].sum()) / end_s,
         latency_of(found.ttft_s[served]),
-        latency_of_gaps(found.gaps, found),
+        latency_of_gaps(all_gaps(found), found),
         latency_of(found.tpot_s[served]),
         latency_of(found.e2e_s[served]),
         float(kept.mean()) if limited and len(kept) else None,
@@ -133,6 +133,22 @@ def latency_of(values: Array) -> Latency:
         return UNKNOWN
     p50, p90, p99 = np.quantile(known, [0.5, 0.9, 0.99], method="inverted_cdf")
     return Latency(float(known.mean()), float(p50), float(p90), float(p99), float(known.max()))
+
+
+def all_gaps(found: Simulation) -> Gaps | None:
+    """All times between tokens: those of queries served alone, too, at equal distances."""
+    gaps, tpot_s = found.gaps, found.tpot_s
+    if gaps is None:
+        return None
+    alone = found.time_s[:, QUERY] > 0
+    rows = np.flatnonzero(found.served & alone[found.replica] & np.isfinite(tpot_s))
+    return Gaps(
+        np.append(gaps.gap_s, tpot_s[rows]),
+        np.append(gaps.growth_s, np.zeros(len(rows))),
+        np.append(gaps.steps, np.ones(len(rows), np.int32)),
+        np.append(gaps.sequences, (found.requests.output_tokens[rows] - 1).astype(np.int32)),
+        np.append(gaps.replica, found.replica[rows]),
+    )
 
 
 def latency_of_gaps(gaps: Gaps | None, found: Simulation) -> Latency:
@@ -256,8 +272,9 @@ def distributions_of(found: Simulation) -> dict[str, Distribution]:
         "ttft_s": _distribution(found.ttft_s[served]),
         "e2e_s": _distribution(found.e2e_s[served]),
     }
-    if found.gaps is not None and found.gaps.count:
-        curves["tbt_s"] = _distribution_of_gaps(found.gaps)
+    gaps = all_gaps(found)
+    if gaps is not None and gaps.count:
+        curves["tbt_s"] = _distribution_of_gaps(gaps)
     else:
         curves["tbt_s"] = _distribution(found.tpot_s[served])
     return curves
