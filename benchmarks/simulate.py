@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 SIZES = [(10_000, 20.0, 4), (100_000, 200.0, 40), (1_000_000, 5_000.0, 1_000)]
-POLICIES = ("round-robin", "least-outstanding", "power-of-two")
+POLICIES = ("round-robin", "least-outstanding", "power-of-two", "ranked", "frugal")
+"""``ranked`` is what ``prices`` is compiled to; ``frugal`` weighs each replica for each request."""
 TARGET_CPU_S = {10_000: 1.5, 100_000: 2.7, 1_000_000: 10.0}
+TARGET_FRUGAL_S = {1_000_000: 60.0}
 TARGET_MEMORY_B = {1_000_000: 1e9}
 GROWTH = [(10_000, 200.0, 40), (100_000, 200.0, 40), (1_000_000, 200.0, 40)]
 LARGE = (10_000_000, 200.0, 40)
@@ -36,27 +38,49 @@ LARGE = (10_000_000, 200.0, 40)
 
 def one(queries: int, rate: float, replicas: int, policy: str) -> dict[str, Any]:
     """Run one simulation in this process, and tell what it took."""
+    import numpy as np
     import polars as pl
 
+    from wattshed.engines.model import BatchingDeployment, affine_steps
     from wattshed.simulate.arrivals import draw_requests
     from wattshed.simulate.engine import simulate_requests
-    from wattshed.engines.model import BatchingDeployment, affine_steps
+    from wattshed.simulate.model import Requests
+    from wattshed.simulate.policies import Promises
+    from wattshed.simulate.result import Simulation
     from wattshed.workload.table import read_workload
 
-    h100 = BatchingDeployment(
-        "llama-3.3-70b/h100x4",
-        replicas,
-        affine_steps(256, 16.1e-3, 0.137e-3, 2.6e-8, 0.106e-3),
-        affine_steps(256, 27.8, 0.381, 3e-5, 0.25),
-        chunk_tokens=2048,
-        kv_tokens=400_000,
-        idle_power_w=480.0,
-    )
+    fleet = [
+        BatchingDeployment(
+            f"llama-3.3-70b/h100x4-{part}",
+            replicas // 2,
+            affine_steps(256, 16.1e-3, 0.137e-3, 2.6e-8, 0.106e-3),
+            affine_steps(256, 27.8, 0.381, 3e-5, 0.25),
+            chunk_tokens=2048,
+            kv_tokens=400_000,
+            idle_power_w=480.0,
+        )
+        for part in ("a", "b")
+    ]
     workload = read_workload("azure-conv-2023")
+
+    def simulate(requests: Requests, gaps: bool = True) -> Simulation:
+        count = len(requests)
+        # What `prices` weighs: here an even split, by the parity of the output tokens.
+        odd = requests.output_tokens % 2
+        cost = np.stack([odd, 1 - odd], axis=1).astype(float)
+        return simulate_requests(
+            fleet,
+            requests,
+            policy=policy,
+            cost=cost if policy == "ranked" else None,
+            promises=Promises(*np.tile([[1.0], [0.1], [211.0], [500.0]], count)),
+            gaps=gaps,
+        )
+
     requests = draw_requests(workload, queries, rate)
-    simulate_requests([h100], draw_requests(workload, 1, 1.0), policy=policy)  # load the kernel
+    simulate(draw_requests(workload, 1, 1.0))  # load the kernel
     start = time.process_time()
-    found = simulate_requests([h100], requests, policy=policy, gaps=queries <= 1_000_000)
+    found = simulate(requests, queries <= 1_000_000)
     kernel_s = time.process_time() - start
     records = pl.DataFrame(
         {
@@ -95,7 +119,8 @@ def in_a_process(queries: int, rate: float, replicas: int, policy: str) -> dict[
 
 
 def show(row: dict[str, Any]) -> None:
-    target, memory = TARGET_CPU_S.get(row["queries"]), TARGET_MEMORY_B.get(row["queries"])
+    targets = TARGET_FRUGAL_S if row["policy"] == "frugal" else TARGET_CPU_S
+    target, memory = targets.get(row["queries"]), TARGET_MEMORY_B.get(row["queries"])
     print(
         f"{row['queries']:>10,} @{row['rate_per_s']:>5,.0f}/s x {row['replicas']:>5,}"
         f"  {row['policy']:18}"

@@ -17,14 +17,14 @@ from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import Impact, IterationProfile
+from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
-from wattshed.simulate.engine import POLICIES as SIMULATED_POLICIES
 from wattshed.simulate.layout import STATES
+from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
 from wattshed.sites import SiteKeys
 from wattshed.workload.importers import IMPORTERS
 from wattshed.workload.rates import COLUMNS as RATES_COLUMNS
@@ -80,6 +80,9 @@ WORDS = {
         *TIME_COLUMNS,
         SIGNAL_COLUMN,
         *PlanInputs.__struct_encode_fields__,
+        *SimulatedPolicy.__struct_fields__,
+        *SimulationResults.__struct_fields__,
+        *Saving.__struct_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
     ],
     "reference/python.md": [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from numba import njit
 from numba.core.cpu import CPUTargetOptions
+from numba.core.event import Event, Listener, install_listener
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,3 +38,25 @@ def called(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile a part of the event loop into it."""
     return cast(Function, njit(forceinline=True, **UNCALLED)(function))
+
+
+class _Teller(Listener):
+    """Calls a function when the first compilation begins."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell, self.told = tell, False
+
+    def on_start(self, event: Event) -> None:  # noqa: ARG002 - numba's signature
+        if not self.told:
+            self.told = True
+            self.tell()
+
+    def on_end(self, event: Event) -> None:
+        pass
+
+
+@contextmanager
+def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` once if something is compiled meanwhile; not if it was kept from before."""
+    with install_listener("numba:compile", _Teller(tell)):
+        yield

@@ -85,7 +85,10 @@ def _signal_factor(energy_j: Array, edges_s: Array, site: Site, signal: Signal) 
     drawn = piece_j > 0
     _check_known(where, windows[window[drawn]], intensity[drawn], signal)
     total_j = float(piece_j.sum())
-    mean = float(piece_j[drawn] @ intensity[drawn]) / total_j if total_j else np.nan
+    known = intensity[~np.isnan(intensity)]
+    mean = float(known.mean()) if len(known) else 0.0
+    if total_j > 0:
+        mean = float(piece_j[drawn] @ intensity[drawn]) / total_j
     bridged = len(np.intersect1d(window[drawn], signal.bridged))
     note = f", {bridged} of its windows bridged" if bridged else ""
     began = when(float(shifted[0]), signal.origin)

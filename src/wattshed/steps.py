@@ -69,8 +69,7 @@ def step_coefficients(profile: IterationProfile, clock: float = 1.0) -> StepCoef
         raise ParameterError("clock", f"{clock:g}", "give a fraction of the highest, in (0, 1]")
     slow = max(1.0, profile.clock.memory_knee / clock)
     batch, time, energy = _joined(profile.decode_time_s, profile.decode_energy_j)
-    fixed_s = time[0]
-    decode_s = slow * fixed_s + (time - fixed_s) / clock
+    decode_s = _slowed(time, clock, slow)
     decode_j = _energy(profile, clock, (time, energy), decode_s)
     decode = StepCoefficients(batch[:-1], _segments(batch, decode_s), _segments(batch, decode_j))
     if not (profile.context and profile.prefill_time_s and profile.prefill_energy_j):
@@ -79,7 +78,7 @@ def step_coefficients(profile: IterationProfile, clock: float = 1.0) -> StepCoef
     context_s = slow * cost.time_s_per_token
     of_token = np.array(cost.time_s_per_token), np.array(cost.energy_j_per_token)
     tokens, time, energy = _joined(profile.prefill_time_s, profile.prefill_energy_j)
-    prefill_s = time / clock
+    prefill_s = _slowed(time, clock, slow)
     prefill_j = _energy(profile, clock, (time, energy), prefill_s)
     shared_s = min(slow * profile.weight_pass_s, decode_s[0], prefill_s[0])
     return replace(
@@ -93,6 +92,11 @@ def step_coefficients(profile: IterationProfile, clock: float = 1.0) -> StepCoef
         shared_j=float(min(shared_s / decode_s[0] * decode_j[0], prefill_j[0])),
         contains_prefill=False,
     )
+
+
+def _slowed(time: Array, clock: float, slow: float) -> Array:
+    """Times at a clock: what the least step takes waits for memory, the rest for arithmetic."""
+    return np.asarray(slow * time[0] + (time - time[0]) / clock)
 
 
 def _joined(time: Curve, energy: Curve) -> tuple[Array, Array, Array]:

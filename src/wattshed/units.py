@@ -5,6 +5,8 @@ from __future__ import annotations
 JOULES_PER_KWH = 3.6e6
 JOULES_PER_MILLIJOULE = 1e-3
 JOULES_PER_MICROJOULE = 1e-6
+SECONDS_PER_HOUR = 3600.0
+WATTS_PER_KW = 1e3
 
 
 def kwh(energy_j: float) -> float:
@@ -14,6 +16,15 @@ def kwh(energy_j: float) -> float:
     1.0
     """
     return energy_j / JOULES_PER_KWH
+
+
+def kw(power_w: float) -> float:
+    """Convert watts to kilowatts, for people.
+
+    >>> kw(1500.0)
+    1.5
+    """
+    return power_w / WATTS_PER_KW
 
 
 def human_energy(energy_j: float) -> str:

@@ -285,6 +285,127 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--fleet", "fleet.toml", "--accuracy-floor", "2"],
         ["--accuracy-floor", "0 to 1"],
     ),
+    "arrivals that are not sorted": (
+        {"w.csv": "arrival_s,input_tokens,output_tokens\n5,5,5\n4,5,5\n"},
+        ["simulate", "--workload", "w.csv"],
+        ["w.csv: row 3, column arrival_s", "4.0 does not follow 5.0", "sort"],
+    ),
+    "a negative arrival": (
+        {"w.csv": "arrival_s,input_tokens,output_tokens\n-5,5,5\n"},
+        ["simulate", "--workload", "w.csv"],
+        ["w.csv: row 2, column arrival_s", "'-5'"],
+    ),
+    "an answer without tokens": (
+        {"w.csv": "arrival_s,input_tokens,output_tokens\n1,5,0\n"},
+        ["simulate", "--workload", "w.csv"],
+        ["w.csv: row 2, column output_tokens", "'0'"],
+    ),
+    "no arrivals to replay": (
+        {"w.csv": "input_tokens,output_tokens\n5,5\n"},
+        ["simulate", "--workload", "w.csv"],
+        ["w.csv", "no arrivals", "--rate R", "--rates"],
+    ),
+    "an unknown policy": (
+        {},
+        ["simulate", "--policy", "round-robin,frugall"],
+        ["policy", "'frugall'", "frugal", "least-loaded", "threshold"],
+    ),
+    "an unknown deployment for all": (
+        {},
+        ["simulate", "--policy", "single:b200"],
+        ["policy single", "'b200'", "a100-tp8"],
+    ),
+    "an empty policy": ({}, ["simulate", "--policy", "frugal,"], ["--policy", "'frugal,'"]),
+    "an unknown controller": (
+        {},
+        ["simulate", "--controller", "pined"],
+        ["controller", "'pined'", "pinned", "phases", "batch-cap"],
+    ),
+    "a controller above the highest clock": (
+        {},
+        ["simulate", "--controller", "static:1.5"],
+        ["controller clock", "1.5"],
+    ),
+    "a rate of 0": ({}, ["simulate", "--rate", "0"], ["--rate", "0", "above 0"]),
+    "a rate and rates": (
+        {},
+        ["simulate", "--rate", "1", "--rates", "servegen-rates#m-large"],
+        ["--rate", "--rates is servegen-rates#m-large", "one of the two"],
+    ),
+    "a load of 0": ({}, ["simulate", "--load", "0"], ["--load", "0", "above 0"]),
+    "a load and a rate": (
+        {},
+        ["simulate", "--load", "0.7", "--rate", "3"],
+        ["--rate", "--load is 0.7", "one of the two"],
+    ),
+    "rates below 0": (
+        {"r.csv": "start_s,rate_per_s\n0,1\n10,-2\n"},
+        ["simulate", "--rates", "r.csv"],
+        ["r.csv: row 3, column rate_per_s", "'-2'"],
+    ),
+    "rates at which nothing comes": (
+        {"r.csv": "start_s,rate_per_s\n0,0\n10,0\n"},
+        ["simulate", "--rates", "r.csv"],
+        ["requests", "none", "higher rate"],
+    ),
+    "no such rates": ({}, ["simulate", "--rates", "r.csv"], ["r.csv", "no such file"]),
+    "a window of nothing": (
+        {},
+        ["simulate", "--window", "0:5"],
+        ["--window", "no rates", "--rates"],
+    ),
+    "a window without colon": (
+        {},
+        ["simulate", "--rates", "servegen-rates#m-large", "--window", "5"],
+        ["--window", "'5'", "A:B"],
+    ),
+    "bursts in a replay": ({}, ["simulate", "--cv", "2"], ["--cv", "2 for a replay", "--rate"]),
+    "speed without a replay": (
+        {},
+        ["simulate", "--speed", "2", "--rate", "1"],
+        ["--speed", "2 for drawn arrivals"],
+    ),
+    "no requests": ({}, ["simulate", "--requests", "0"], ["requests", "0", "at least 1"]),
+    "a failure of nobody": (
+        {},
+        ["simulate", "--fail", "b200/0@5"],
+        ["--fail", "'b200/0'", "a100-tp8/0 to a100-tp8/3"],
+    ),
+    "a replica too many": (
+        {},
+        ["simulate", "--drain", "a100-tp8/4@5"],
+        ["--drain", "'a100-tp8/4'", "a100-tp8/3"],
+    ),
+    "a failure without time": (
+        {},
+        ["simulate", "--fail", "a100-tp8/0"],
+        ["--fail", "'a100-tp8/0'", "REPLICA@START"],
+    ),
+    "a failure that ends before it begins": (
+        {},
+        ["simulate", "--fail", "a100-tp8/0@9-5"],
+        ["--fail", "'a100-tp8/0@9-5'", "end after that"],
+    ),
+    "a plan that nobody follows": (
+        {},
+        ["simulate", "--plan", "plan.json"],
+        ["--plan", "plan.json", "no policy follows", "prices"],
+    ),
+    "a plan that is none": (
+        {"plan.json": "{}"},
+        ["simulate", "--plan", "plan.json", "--policy", "prices"],
+        ["plan.json", "schema", "wattshed plan -o DIR"],
+    ),
+    "a target of 0": ({}, ["simulate", "--target", "0"], ["target", "0", "up to 1"]),
+    "a target above 1": ({}, ["simulate", "--target", "1.5"], ["target", "1.5", "up to 1"]),
+    "no replications": ({}, ["simulate", "--replications", "0"], ["replications", "at least 1"]),
+    "clocks above 1": ({}, ["simulate", "--clocks", "0.5,1.5"], ["--clocks", "'0.5,1.5'"]),
+    "clocks that are no numbers": ({}, ["simulate", "--clocks", "low"], ["--clocks", "'low'"]),
+    "an unknown forecast": (
+        {},
+        ["simulate", "--forecast", "oracle"],
+        ["forecast", "'oracle'", "histogram"],
+    ),
     "unknown data set": ({}, ["data", "show", "alpacca"], ["alpacca", "alpaca"]),
     "unknown study": ({}, ["reproduce", "hybrid-1999"], ["hybrid-1999", "hybrid-2024"]),
 }
@@ -300,7 +421,8 @@ def test_one_line_and_exit_status_2(
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(content)
     before = sorted(tmp_path.rglob("*"))
-    writes = {"fit": ["-o", "out.json"], "plan": ["-o", "out"]}.get(arguments[0], [])
+    folder = ["-o", "out"]
+    writes = {"fit": ["-o", "out.json"], "plan": folder, "simulate": folder}.get(arguments[0], [])
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, [*arguments, *writes])
     assert done.exit_code == 2, done.output

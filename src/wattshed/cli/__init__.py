@@ -19,6 +19,7 @@ _COMMANDS = {
     "fit": "wattshed.cli.fit:fit",
     "plan": "wattshed.cli.plan:plan",
     "pareto": "wattshed.cli.pareto:pareto",
+    "simulate": "wattshed.cli.simulate:simulate",
     "completion": "wattshed.cli.completion:completion",
 }
 
@@ -29,6 +30,7 @@ _SHORT_HELP = {
     "fit": "Fit energy and runtime models to measured runs.",
     "plan": "Assign a workload to machines at the least energy.",
     "pareto": "Find every best trade-off of energy, runtime and accuracy.",
+    "simulate": "Serve a workload with each policy; compare energy and latency.",
     "completion": "Print the completion script of a shell.",
 }
 

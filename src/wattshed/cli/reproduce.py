@@ -17,7 +17,7 @@ from wattshed.cli.shared import (
     write_folder,
 )
 
-STUDY_NAMES = ("hybrid-2024", "offline-2024", "online-2024")
+STUDY_NAMES = ("hybrid-2024", "offline-2024", "online-2024", "greener-2024")
 
 
 @click.command()
@@ -32,6 +32,7 @@ def reproduce(*, study: str, folder: Path | None, seed: int, as_json: bool) -> N
       hybrid-2024   Hybrid Heterogeneous Clusters (e-Energy 2024): figures 1 to 5, thresholds
       offline-2024  Offline Energy-Optimal LLM Serving (HotCarbon 2024): models, ANOVA, ζ
       online-2024   Online routing (dissertation, 2024): accumulated costs, queues, a plan's prices
+      greener-2024  Towards Greener LLMs (2024): clocks, parallelism, batches; 23 claims (30 s)
 
     \b
     Examples:

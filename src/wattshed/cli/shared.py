@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from wattshed import __version__
 from wattshed.errors import InputError, WattshedError
@@ -34,22 +36,33 @@ seed_option = click.option(
     help="Seed of everything that chance plays a part in.",
 )
 
-fleet_option = click.option(
-    "--fleet",
-    "fleet_source",
-    default="hybrid-2024",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="fleet.toml, or a built-in fleet.",
-)
-workload_option = click.option(
-    "--workload",
-    "workload_source",
-    default="alpaca",
-    show_default=True,
-    metavar="FILE|NAME",
-    help="CSV, Parquet or JSONL, an Azure or Mooncake trace, or a built-in workload.",
-)
+
+def fleet_option_of(default: str) -> Callable[[F], F]:
+    """``--fleet``, with the fleet that is taken without it."""
+    return click.option(
+        "--fleet",
+        "fleet_source",
+        default=default,
+        show_default=True,
+        metavar="FILE|NAME",
+        help="fleet.toml, or a built-in fleet.",
+    )
+
+
+def workload_option_of(default: str) -> Callable[[F], F]:
+    """``--workload``, with the workload that is taken without it."""
+    return click.option(
+        "--workload",
+        "workload_source",
+        default=default,
+        show_default=True,
+        metavar="FILE|NAME",
+        help="CSV, Parquet or JSONL, an Azure or Mooncake trace, or a built-in workload.",
+    )
+
+
+fleet_option = fleet_option_of("hybrid-2024")
+workload_option = workload_option_of("alpaca")
 
 
 def folder_option(default: str | None = None) -> Callable[[F], F]:
@@ -150,13 +163,11 @@ def progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def planning() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar with bound and gap; Ctrl-C ends the search, a second one the program.
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Ctrl-C takes effect at the next check, where work can end with what it has.
 
-    The first Ctrl-C takes effect at the next report, where a plan can end with what it has.
+    Yields the check, which raises KeyboardInterrupt then. A second Ctrl-C ends the program.
     """
-    from wattshed.units import human_energy
-
     stop = False
 
     def asked(_signal: int, _frame: FrameType | None) -> None:
@@ -165,19 +176,49 @@ def planning() -> Iterator[Callable[[Progress], None]]:
             raise KeyboardInterrupt
         stop = True
 
-    with progress("planning") as bar:
+    def check() -> None:
+        if stop:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, asked)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def planning() -> Iterator[Callable[[Progress], None]]:
+    """A progress bar with bound and gap; Ctrl-C ends the search with what it has."""
+    from wattshed.units import human_energy
+
+    with progress("planning") as bar, stoppable() as check:
 
         def report(now: Progress) -> None:
-            if stop:
-                raise KeyboardInterrupt
+            check()
             text = now.stage
             if now.bound_j is not None and now.gap is not None:
                 gap = f", gap {now.gap:.1e}" if now.gap < 1 else ""
                 text += f": at least {human_energy(now.bound_j)}{gap}; Ctrl-C takes the best so far"
             bar(text, now.done, now.total)
 
-        before = signal.signal(signal.SIGINT, asked)
-        try:
-            yield report
-        finally:
-            signal.signal(signal.SIGINT, before)
+        yield report
+
+
+def command_line() -> str:
+    """The command with every option that was given, but those that only say where results go."""
+    context = click.get_current_context()
+    words = ["wattshed", context.info_name or ""]
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") == ParameterSource.COMMANDLINE
+        if given and option.name not in ("folder", "as_json"):
+            words += _as_given(option, context.params[option.name or ""])
+    return shlex.join(words)
+
+
+def _as_given(option: click.Parameter, value: Any) -> list[str]:
+    name = max(option.opts, key=len)
+    if isinstance(value, bool):
+        return [name if value else max(option.secondary_opts or option.opts, key=len)]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for one in values for word in (name, str(one))]

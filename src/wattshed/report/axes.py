@@ -10,7 +10,7 @@ from wattshed.report.ticks import format_ticks, linear_ticks, log_ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT, GRID = "#222222", "#666666", "#DDDDDD"
+INK, FAINT, GRID, MUTED = "#222222", "#666666", "#DDDDDD", "#B4B4B4"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 """Colours that colour-blind readers can tell apart (Okabe and Ito), yellow darkened."""
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import structs
 
-from wattshed.report.axes import FAINT, INK, PALETTE, set_legend, set_scale, set_ticks
+from wattshed.report.axes import FAINT, INK, MUTED, PALETTE, set_legend, set_scale, set_ticks
 from wattshed.report.document import Chart, Series
 from wattshed.report.labels import Box, along, place
+from wattshed.report.stacks import BARS, draw_areas, draw_limits, draw_stacked_bars, tops_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,21 +30,32 @@ def draw_chart(axes: Axes, chart: Chart) -> None:
     set_scale(axes, data, chart.x_scale, chart.x_label)
     set_scale(axes, value, chart.y_scale, chart.y_label)
     handles = [_draw_series(axes, chart, index) for index in range(len(chart.series))]
-    if any(s.labels and s.style != "bars" for s in chart.series):
-        axes.margins(0.1)
-    elif any(s.labels for s in chart.series) and not chart.horizontal:
-        axes.margins(y=0.12)
+    _set_room(axes, chart, value)
     if chart.x_ticks is None:
         set_ticks(axes, data, chart.x_scale)
     else:
         _name_categories(axes, chart, chart.x_ticks)
     set_ticks(axes, value, chart.y_scale)
-    bars = any(s.style == "bars" for s in chart.series)
+    bars = any(s.style in BARS for s in chart.series)
     axes.grid(visible=True, axis=value if bars else "both")
     if bars and chart.y_scale == "linear":
         (axes.axvline if chart.horizontal else axes.axhline)(0, color=FAINT, linewidth=0.8)
     if len(chart.series) > 1:
         set_legend(axes, handles, [s.name for s in chart.series])
+
+
+def _set_room(axes: Axes, chart: Chart, value: Literal["x", "y"]) -> None:
+    """Room around the data, for labels where there are any; none around areas."""
+    limit = axes.set_xlim if value == "x" else axes.set_ylim
+    if any(s.labels and s.style not in BARS for s in chart.series):
+        axes.margins(0.1)
+    elif any(s.labels for s in chart.series) and not chart.horizontal:
+        axes.margins(y=0.12)
+    elif any(s.style == "stacked areas" for s in chart.series):
+        axes.margins(x=0, y=0)
+        limit(0)
+    if chart.y_end is not None:
+        limit(None, chart.y_end)
 
 
 def colours(chart: Chart) -> list[str]:
@@ -58,7 +70,10 @@ def colours(chart: Chart) -> list[str]:
     ]
     paired = all(len(styles) > 1 and len(set(styles)) == len(styles) for styles in members)
     ranks = [groups.index(h) for h in heads] if paired else range(len(heads))
-    return [PALETTE[rank % len(PALETTE)] for rank in ranks]
+    return [
+        MUTED if s.muted else PALETTE[rank % len(PALETTE)]
+        for s, rank in zip(chart.series, ranks, strict=True)
+    ]
 
 
 def _draw_series(axes: Axes, chart: Chart, index: int) -> Any:
@@ -72,6 +87,14 @@ def _draw_series(axes: Axes, chart: Chart, index: int) -> Any:
         _draw_whiskers(axes, chart, series, x, INK)
         _label_bars(axes, chart, series, x)
         return handle
+    if series.style == "stacked bars":
+        handle = draw_stacked_bars(axes, chart, index, color)
+        _label_bars(axes, chart, structs.replace(series, y=tops_of(chart, index)), x)
+        return handle
+    if series.style == "stacked areas":
+        return draw_areas(axes, chart, index, color)
+    if series.style == "limits":
+        return draw_limits(axes, chart, series)
     style: dict[str, Any] = {"color": color, "linestyle": _LINES[series.style], "linewidth": 1.6}
     if "markers" in series.style:
         style.update(marker=MARKERS[index % len(MARKERS)], markersize=5, markeredgewidth=0)
@@ -210,7 +233,7 @@ def label_points(axes: Axes, chart: Chart) -> None:
     for index, series in enumerate(chart.series):
         points = _on_canvas(axes, chart, series, _positions(chart, index))
         for point, label in zip(points, series.labels or [], strict=False):
-            if label and series.style != "bars" and all(map(math.isfinite, point)):
+            if label and series.style not in BARS and all(map(math.isfinite, point)):
                 anchors.append(point)
                 texts.append(wrapped(label, 34))
                 colors.append(colours(chart)[index])

@@ -38,16 +38,26 @@ class Table(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+Style = Literal[
+    "line", "markers", "line+markers", "dashed", "bars", "stacked bars", "stacked areas", "limits"
+]
+
+
 class Series(msgspec.Struct, frozen=True):
-    """One curve, set of markers or set of bars, with an optional interval."""
+    """One curve, set of markers or set of bars, with an optional interval.
+
+    Stacked series stand on those of the same style before them, point by point. Limits are short
+    lines across bars, at their value. What is muted is drawn in grey.
+    """
 
     name: str
     x: list[float]
     y: list[float]
     low: list[float] | None = None
     high: list[float] | None = None
-    style: Literal["line", "markers", "line+markers", "dashed", "bars"] = "line+markers"
+    style: Style = "line+markers"
     labels: list[str] | None = None
+    muted: bool = False
 
 
 class Chart(msgspec.Struct, frozen=True, tag=True):
@@ -55,6 +65,7 @@ class Chart(msgspec.Struct, frozen=True, tag=True):
 
     `x_ticks` names the positions of a categorical axis (0, 1, 2, ...). `horizontal` lays
     the picture on its side: x runs down, y to the right, and labels and scales go along.
+    `y_end` lets the y axis end there, so that pictures beside each other can be compared.
     """
 
     slug: str
@@ -66,6 +77,7 @@ class Chart(msgspec.Struct, frozen=True, tag=True):
     y_scale: Scale = "linear"
     x_ticks: list[str] | None = None
     horizontal: bool = False
+    y_end: float | None = None
     note: str = ""
 
 

@@ -27,9 +27,16 @@ def _online_2024(*, seed: int = 0) -> Study:
     return reproduce(seed=seed)
 
 
+def _greener_2024(*, seed: int = 0) -> Study:
+    from wattshed.reproduce.greener_2024 import reproduce
+
+    return reproduce(seed=seed)
+
+
 STUDIES: dict[str, Callable[..., Study]] = {
     "hybrid-2024": _hybrid_2024,
     "offline-2024": _offline_2024,
     "online-2024": _online_2024,
+    "greener-2024": _greener_2024,
 }
 """Name of a study to the function that recomputes it; each takes `seed`."""

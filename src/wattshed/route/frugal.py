@@ -19,19 +19,11 @@ from wattshed.learning import KEEP_GAIN, part_after
 from wattshed.profiles import predict
 from wattshed.records import Decision, Endpoint, Profile, Request, Served
 from wattshed.replicas import engines_of
-from wattshed.route.frugal_rule import ENDPOINT, USUAL_OF, Budgets, Wanted, choose
+from wattshed.route.frugal_rule import ENDPOINT, USUAL_OF, Budgets, Wanted, choose, no_budgets
 from wattshed.route.outlook import Outlook, forecast
 from wattshed.route.policy import FilteredPolicy
 
 ONE = np.ones(1, np.int64)
-
-
-def no_budgets(deployments: int) -> Budgets:
-    """No budget for some deployments."""
-    none = np.zeros((0, deployments))
-    whose = np.zeros(0, np.int64)
-    unit = np.zeros((0, deployments, 1))
-    return Budgets(unit, none, none[:, 0], none[:, 0], whose, np.zeros(0), np.inf)
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,14 @@ class Budgets(NamedTuple):
     period_s: float
 
 
+def no_budgets(deployments: int) -> Budgets:
+    """No budget for some deployments."""
+    none = np.zeros((0, deployments))
+    whose = np.zeros(0, np.int64)
+    unit = np.zeros((0, deployments, 1))
+    return Budgets(unit, none, none[:, 0], none[:, 0], whose, np.zeros(0), np.inf)
+
+
 @inlined
 def _use(budgets: Any, g: int, k: int, joules: float, now: float) -> float:
     h = min(int(now / budgets.period_s), budgets.unit.shape[2] - 1)

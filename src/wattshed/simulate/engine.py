@@ -128,7 +128,7 @@ def run_world(
 
     Times between tokens are collected `room` runs at a time; with a `room` of 0 none are.
     """
-    from wattshed.simulate.kernel import ASKS, DONE, advance, settle
+    from wattshed.simulate.kernel import ASKS, DONE, advance
 
     # In any case room for what one event can add, or the last account of all replicas.
     size = room + int(world.kinds["max_batch"].max()) + len(world.replicas) + 3 if room else 0
@@ -136,7 +136,7 @@ def run_world(
     while why != DONE and not partial:
         runs = np.empty(size, RUN)
         try:
-            why = advance(world, runs, routing, control, AT_ONCE)
+            why = advance(world, runs, routing, control, AT_ONCE, -1.0)
             if why == ASKS:
                 _ask(world, decide)
             sent = int(world.cursor[NEXT])
@@ -146,7 +146,7 @@ def run_world(
             partial = True
         chunks.append(runs[: world.cursor[RUNS]].copy())
     runs = np.empty(size, RUN)
-    settle(world, runs, ends_at(world, partial))
+    advance(world, runs, routing, control, 0, ends_at(world, partial))
     chunks.append(runs[: world.cursor[RUNS]].copy())
     return gather(chunks), partial
 

@@ -14,7 +14,6 @@ from wattshed.control.clocks import BatchCap, PinnedMaximum, StaticClock
 from wattshed.control.controller import Controller
 from wattshed.errors import InfeasibleError, ParameterError, UnservableError
 from wattshed.fleet import Fleet
-from wattshed.plan.bound import energy_bound
 from wattshed.records import IterationProfile, SimulatedPolicy, SimulationResults
 from wattshed.replicas import engines_of
 from wattshed.serving import engine_settings
@@ -23,7 +22,7 @@ from wattshed.simulate.external import Asked
 from wattshed.simulate.layout import BOOT, OFF, WAKE
 from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage, Requests
-from wattshed.simulate.naming import Chosen, check_policy, choose_policy, make_controller
+from wattshed.simulate.naming import Chosen, check_policies, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -163,17 +162,18 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     ------
     ParameterError, FleetError, FileError
     InfeasibleError
-        If a load is asked for and no promise is kept at any, or ``prices`` finds no plan.
+        If a load is asked for, and the promises are broken at any.
     """
     if replications < 1:
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
+    _check_names(policies, controllers)
+    check_policies(policies, fleet)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
     fleet = in_order(fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
-    _check_names(policies, controllers)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
     found: list[list[SimulatedPolicy]] = []
@@ -235,8 +235,6 @@ def _check_names(policies: Sequence[str], controllers: Sequence[str]) -> None:
     for name, given in (("policies", policies), ("controllers", controllers)):
         if not given:
             raise ParameterError(name, "none", "give at least one")
-    for text in policies:
-        check_policy(text)
     for text in controllers:
         if text != BEST_STATIC:
             make_controller(text)
@@ -371,6 +369,8 @@ def with_bound(
     summary: SimulatedPolicy, setup: Setup, found: Simulation, controller: Controller
 ) -> SimulatedPolicy:
     """The same with what no schedule of the requests that were served can undercut."""
+    from wattshed.plan.bound import energy_bound
+
     served = found.served
     if not served.any() or found.partial:
         return summary

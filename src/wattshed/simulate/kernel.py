@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wattshed.compiled import compiled, inlined
+from wattshed.compiled import called, compiled, inlined
 from wattshed.simulate.admission import line_up, plan
 from wattshed.simulate.layout import (
     AGAIN,
@@ -43,7 +43,7 @@ DONE, PAUSED, ASKS = range(3)
 
 
 @compiled
-def advance(world: Any, runs: Any, routing: Any, control: Any, events: int) -> int:
+def advance(world: Any, runs: Any, routing: Any, control: Any, events: int, end_s: float) -> int:
     """Simulate until all is served, or `runs` is full, or some events have passed.
 
     Parameters
@@ -56,8 +56,13 @@ def advance(world: Any, runs: Any, routing: Any, control: Any, events: int) -> i
     control : Control
     events : int
         Most events.
+    end_s : float
+        If not negative, only write down what all replicas drew until then.
     """
     world.cursor[RUNS] = 0
+    if end_s >= 0:
+        _settle(world, runs, end_s)
+        return DONE
     room = len(runs)
     for k in range(len(world.kinds)):
         # One event adds a run for the whole batch, and one for each sequence that resumes.
@@ -87,10 +92,9 @@ def advance(world: Any, runs: Any, routing: Any, control: Any, events: int) -> i
     return PAUSED
 
 
-@compiled
-def settle(world: Any, runs: Any, now: float) -> None:
+@called
+def _settle(world: Any, runs: Any, now: float) -> None:
     """Write down what all replicas drew until now, whatever they are doing."""
-    world.cursor[RUNS] = 0
     for r in range(len(world.replicas)):
         interrupt(world, runs, r, now)
         if world.replicas[r].activity in SERVING:

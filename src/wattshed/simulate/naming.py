@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from wattshed.control.controller import Controller
 from wattshed.engines.model import Array
 from wattshed.errors import InfeasibleError, ParameterError
 from wattshed.fleet import Fleet
-from wattshed.plan.files import load_plan
+from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.plan.limits import Limits
-from wattshed.plan.planner import plan_workload
 from wattshed.plan.problem import keeps_token_limits, predict_problem
 from wattshed.plan.rule import priced_cost
 from wattshed.records import PriceRule
@@ -114,10 +113,7 @@ def choose_policy(
     Raises
     ------
     ParameterError, FileError
-    InfeasibleError
-        If ``prices`` needs a plan, and the fleet cannot serve the workload as fast as it comes.
     """
-    check_policy(name)
     name, _, detail = name.partition(":")
     allowed = admitted(fleet, requests)
     if name in SAME:
@@ -135,18 +131,23 @@ def choose_policy(
     return Chosen("external", None, lambda: make(without_slo(fleet)))
 
 
-def check_policy(text: str) -> None:
-    """Refuse a policy that is not known, and settings of one that takes none.
+def check_policies(names: Sequence[str], fleet: Fleet) -> None:
+    """Refuse names that are unknown, or name what the fleet or the policy does not have.
 
     Raises
     ------
     ParameterError
     """
-    name, _, detail = text.partition(":")
-    if name not in {*SAME, *RANKED}:
-        find_policy(name)
-    if detail and name not in {"single", "threshold"}:
-        raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
+    for text in names:
+        name, _, detail = text.partition(":")
+        if name == "single":
+            _single(fleet, detail)
+        elif name == "threshold":
+            _threshold_parts(fleet, detail)
+        else:
+            find_policy(name)
+            if detail:
+                raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
 
 
 def without_slo(fleet: Fleet) -> Fleet:
@@ -165,20 +166,20 @@ def admitted(fleet: Fleet, requests: Requests) -> np.ndarray[Any, np.dtype[np.bo
 def _rule(fleet: Fleet, arrivals: Arrivals, plan: str | Path | None) -> PriceRule:
     """Of a plan.json, or of a plan of the same workload within the time in which it comes."""
     if plan is not None:
-        rule = load_plan(plan).plan.rule
+        file = load_plan(plan)
+        planned_fleet(file, fleet)  # refuses another fleet
+        rule = file.plan.rule
         if rule is None:
             raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
         return rule
-    horizon_s = _span_s(arrivals)
-    limits = Limits(horizon_s=horizon_s)
+    from wattshed.plan.planner import plan_workload
+
+    limits = Limits(horizon_s=_span_s(arrivals))
     try:
         made = plan_workload(without_slo(fleet), arrivals.workload, limits=limits)
     except InfeasibleError as error:
-        raise InfeasibleError(
-            "policy prices",
-            f"no plan serves {arrivals.workload.name} as fast as it comes ({error.found})",
-            "give a plan.json, a lower rate, or more replicas",
-        ) from None
+        found = f"no plan serves the workload at the rate at which it comes: {error.found}"
+        raise ParameterError("policy prices", found, "lower the rate, or give --plan") from None
     assert made.rule is not None
     return made.rule
 
@@ -211,18 +212,22 @@ def _single(fleet: Fleet, name: str) -> Array:
 
 def _threshold(fleet: Fleet, requests: Requests, detail: str) -> Array:
     """Up to T_in input tokens to the small one, the others to the large one."""
-    parts = detail.split(",")
-    if len(parts) != 3 or not parts[2].strip().isdigit():
-        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
-    small, large = parts[0].strip(), parts[1].strip()
-    for name in (small, large):
-        _refuse_unknown("policy threshold", fleet, name)
-    short = requests.input_tokens <= int(parts[2])
+    small, large, t_in = _threshold_parts(fleet, detail)
+    short = requests.input_tokens <= t_in
     cost = np.tile(np.arange(2.0, len(fleet.deployments) + 2), (len(requests), 1))
     names = [d.name for d in fleet.deployments]
     cost[:, names.index(large)] = 1.0
     cost[short, names.index(small)] = 0.0
     return cost
+
+
+def _threshold_parts(fleet: Fleet, detail: str) -> tuple[str, str, int]:
+    parts = [part.strip() for part in detail.split(",")]
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
+    for name in parts[:2]:
+        _refuse_unknown("policy threshold", fleet, name)
+    return parts[0], parts[1], int(parts[2])
 
 
 def _refuse_unknown(where: str, fleet: Fleet, name: str) -> None:

@@ -87,8 +87,8 @@ def intervals_of(runs: Sequence[SimulatedPolicy]) -> dict[str, Interval]:
 
 def interval_of(values: Array) -> Interval:
     """95 % interval of the mean of independent replications (R,)."""
-    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
-    mean, half = float(values.mean()), float(half)
+    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
+    mean = float(values.mean())
     return Interval(mean - half, mean + half, f"Student's t over {len(values)} replications")
 
 

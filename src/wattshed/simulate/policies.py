@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wattshed.engines.model import Array, BatchingDeployment, Deployment, OneQueryDeployment
 from wattshed.errors import ParameterError
-from wattshed.route.frugal import no_budgets
-from wattshed.route.frugal_rule import Budgets
+from wattshed.route.frugal_rule import Budgets, no_budgets
 from wattshed.simulate.layout import ALONE
 from wattshed.simulate.model import Requests
 from wattshed.simulate.routing import (

@@ -22,7 +22,7 @@ from wattshed.records import (
 )
 from wattshed.simulate.external import endpoint_names
 from wattshed.simulate.gaps import Gaps
-from wattshed.simulate.layout import FATES, QUERY, SERVED, SERVING, STATES
+from wattshed.simulate.layout import FATES, QUERY, SERVED, SERVING, STATES, WAITING
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -54,7 +54,9 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
     energy = energy_of(found)
     net_j = energy.requests_dynamic
     total_tokens = max(int(tokens[served].sum()), 1)
-    limited = np.isfinite([promises.ttft_s, promises.tbt_s, _e2e(promises)]).any()
+    # Of a simulation that was stopped, what became of the others is not known.
+    judged = found.fate != WAITING if found.partial else np.ones(len(kept), bool)
+    limited = judged.any() and np.isfinite([promises.ttft_s, promises.tbt_s, _e2e(promises)]).any()
     return SimulatedPolicy(
         name or found.policy,
         controller,
@@ -76,8 +78,8 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         latency_of_gaps(all_gaps(found), found),
         latency_of(found.tpot_s[served]),
         latency_of(found.e2e_s[served]),
-        float(kept.mean()) if limited and len(kept) else None,
-        float(by_token.mean()) if limited and len(kept) else None,
+        float(kept[judged].mean()) if limited else None,
+        float(by_token[judged].mean()) if limited else None,
         classes_of(found, fleet.slo, kept),
         energy,
         {s: float(found.energy_j[:, i].sum()) for i, s in enumerate(STATES)},
