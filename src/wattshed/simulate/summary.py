@@ -54,8 +54,7 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
     energy = energy_of(found)
     net_j = energy.requests_dynamic
     total_tokens = max(int(tokens[served].sum()), 1)
-    # Of a simulation that was stopped, what became of the others is not known.
-    judged = found.fate != WAITING if found.partial else np.ones(len(kept), bool)
+    judged = judged_of(found)
     limited = judged.any() and np.isfinite([promises.ttft_s, promises.tbt_s, _e2e(promises)]).any()
     return SimulatedPolicy(
         name or found.policy,
@@ -96,6 +95,11 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         stack=stack_of(found, fleet) if series else None,
         cdf=distributions_of(found) if series else {},
     )
+
+
+def judged_of(found: Simulation) -> NDArray[np.bool_]:
+    """Requests (Q,) of which it is known what became of them: if it was stopped, not of all."""
+    return np.asarray(found.fate != WAITING) if found.partial else np.ones(len(found.fate), bool)
 
 
 def attained(found: Simulation, promises: Promises) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -182,12 +186,13 @@ def _class_of(
 ) -> ClassResult:
     promised = slo.get(name, slo.get(DEFAULT_CLASS, Slo()))
     limits = (promised.ttft_s, promised.tbt_s, promised.e2e_s)
-    served = inside & found.served
+    served, judged = inside & found.served, inside & judged_of(found)
+    promises = limits != (None, None, None) and bool(judged.any())
     return ClassResult(
         name or DEFAULT_CLASS,
         int(inside.sum()),
         int(served.sum()),
-        None if limits == (None, None, None) else float(kept[inside].mean()),
+        float(kept[judged].mean()) if promises else None,
         *limits,
         latency_of(found.ttft_s[served]),
         latency_of(found.tpot_s[served]),
