@@ -15,10 +15,11 @@ from msgspec import structs
 from wattshed import load_fleet, read_workload, simulate_fleet
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet, Slo
-from wattshed.records import SimulatedPolicy, SimulationResults
+from wattshed.records import Provenance, SimulatedPolicy, SimulationResults
 from wattshed.simulate.fleet import CLOCKS
 from wattshed.simulate.model import Outage
-from wattshed.simulate.scenario import Arrivals
+from wattshed.simulate.scenario import Arrivals, in_order
+from wattshed.workload.rates import RateCurve
 from wattshed.workload.table import Workload
 
 ALPACA = read_workload("alpaca")
@@ -476,6 +477,34 @@ def test_progress_is_reported_for_called_policies_too() -> None:
 def test_bad_input_is_named(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ParameterError, match=match):
         simulate_fleet(MIXED, replace(STEADY, requests=3), **arguments)
+
+
+def test_prices_say_that_no_plan_keeps_up_with_the_workload() -> None:
+    few = [structs.replace(d, replicas=1, max_batch=1) for d in MIXED.deployments]
+    with pytest.raises(ParameterError, match="policy prices: no plan serves the workload"):
+        simulate_fleet(structs.replace(MIXED, deployments=few), STEADY, policies=["prices"])
+
+
+def test_a_curve_on_which_nothing_comes_is_refused() -> None:
+    made_up = Provenance("made-up", "", "", "", "modelled")
+    rates = np.array([0.0, 1.0])
+    curve = RateCurve("night", np.array([0.0, 60.0]), 120.0, rates, made_up, "")
+    with pytest.raises(ParameterError, match="requests: none; give a longer time"):
+        simulate_fleet(MIXED, Arrivals(ALPACA, curve=curve, end_s=60.0))
+
+
+@pytest.mark.parametrize("policy", ["frugal", "packed", "prices", "random", "accumulated-coded"])
+def test_fleets_of_single_queries_and_batches_are_sound(policy: str) -> None:
+    given = [
+        structs.replace(d, accuracy=0.5) for d in (*MIXED.deployments[1:], HYBRID.deployments[1])
+    ]
+    fleet = in_order(structs.replace(MIXED, deployments=given))
+    arrivals = replace(SLOW, rate_per_s=5.0)
+    (one,) = simulate_fleet(fleet, arrivals, policies=[policy], controllers=["phases"]).policies
+    assert_sound(one)
+    assert one.completed == 120
+    if policy == "frugal":
+        assert (one.attainment or 0) > 0.95
 
 
 def test_names_are_looked_at_before_anything_is_simulated() -> None:

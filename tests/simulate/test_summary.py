@@ -226,6 +226,23 @@ def test_quantiles_are_those_of_all_values(large: Any) -> None:
     assert len(each) == (found.requests.output_tokens[served] - 1).sum()
 
 
+def test_times_between_tokens_are_those_of_all_tokens_in_mixed_fleets() -> None:
+    # One serves tokens every second, step by step; the other has two, 9 s apart.
+    batch = BatchingDeployment("batch", 1, affine_steps(2, 1.0), affine_steps(2, 1.0))
+    runtime = np.array([10.0, 10.0])
+    alone = OneQueryDeployment("alone", 1, runtime, runtime, np.ones(2))
+    requests = Requests(np.zeros(2), np.ones(2, int), np.array([4, 2]))
+    found = simulate_requests([batch, alone], requests, policy="round-robin")
+    one = summarise(found, fleet_of(batch, alone), promises([9.0] * 2, 9.0))
+    assert one.tbt_s.mean == pytest.approx((3 * 1 + 9) / 4)
+    assert (one.tbt_s.p50, one.tbt_s.max) == (pytest.approx(1), pytest.approx(9))
+    assert one.cdf["tbt_s"].value[-1] == pytest.approx(9)
+    single = simulate_requests([alone], requests)
+    assert summarise(single, fleet_of(alone), promises([9.0] * 2, 9.0)).tbt_s.p50 == pytest.approx(
+        3
+    )
+
+
 def test_distributions_rise_to_1_and_agree_with_the_quantiles(large: Any) -> None:
     fleet, found, known = large
     one = summarise(found, fleet, known)
@@ -383,8 +400,11 @@ def test_a_run_that_was_stopped_balances_and_counts_the_unfinished(
         decide=lambda *_: next(turns) % 2,
         report=stop,
     )
-    one = assert_balanced(found, fleet_of(place), promises(np.full(400, 9.0), 9.0))
+    fleet = fleet_of(place, slo={"default": Slo(e2e_s=1e6)})
+    one = assert_balanced(found, fleet, promises(np.full(400, 9.0), 9.0, 1e6))
     assert one.partial
+    # What became of the others is not known, and does not count, nor in their class.
+    assert one.attainment == one.classes[0].attainment == 1
     assert 0 < one.completed < 400
     assert one.unfinished == 400 - one.completed
     assert found.end_s < requests.arrival_s[-1]

@@ -161,16 +161,18 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     Raises
     ------
     ParameterError, FleetError, FileError
+    InfeasibleError
+        If a load is asked for, and the promises are broken at any.
     """
     if replications < 1:
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
+    _check_names(policies, controllers, fleet)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
     fleet = in_order(fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
-    _check_names(policies, controllers, fleet)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
     found: list[list[SimulatedPolicy]] = []

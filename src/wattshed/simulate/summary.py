@@ -22,7 +22,7 @@ from wattshed.records import (
 )
 from wattshed.simulate.external import endpoint_names
 from wattshed.simulate.gaps import Gaps
-from wattshed.simulate.layout import FATES, SERVED, SERVING, STATES, WAITING
+from wattshed.simulate.layout import FATES, QUERY, SERVED, SERVING, STATES, WAITING
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -54,8 +54,7 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
     energy = energy_of(found)
     net_j = energy.requests_dynamic
     total_tokens = max(int(tokens[served].sum()), 1)
-    # Of a simulation that was stopped, what became of the others is not known.
-    judged = found.fate != WAITING if found.partial else np.ones(len(kept), bool)
+    judged = judged_of(found)
     limited = judged.any() and np.isfinite([promises.ttft_s, promises.tbt_s, _e2e(promises)]).any()
     return SimulatedPolicy(
         name or found.policy,
@@ -75,7 +74,7 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         float(kept.sum()) / end_s,
         float(tokens[served].sum()) / end_s,
         latency_of(found.ttft_s[served]),
-        latency_of_gaps(found.gaps, found),
+        latency_of_gaps(all_gaps(found), found),
         latency_of(found.tpot_s[served]),
         latency_of(found.e2e_s[served]),
         float(kept[judged].mean()) if limited else None,
@@ -96,6 +95,11 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         stack=stack_of(found, fleet) if series else None,
         cdf=distributions_of(found) if series else {},
     )
+
+
+def judged_of(found: Simulation) -> NDArray[np.bool_]:
+    """Requests (Q,) of which it is known what became of them: if it was stopped, not of all."""
+    return np.asarray(found.fate != WAITING) if found.partial else np.ones(len(found.fate), bool)
 
 
 def attained(found: Simulation, promises: Promises) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -137,6 +141,22 @@ def latency_of(values: Array) -> Latency:
     return Latency(float(known.mean()), float(p50), float(p90), float(p99), float(known.max()))
 
 
+def all_gaps(found: Simulation) -> Gaps | None:
+    """All times between tokens: those of queries served alone, too, at equal distances."""
+    gaps, tpot_s = found.gaps, found.tpot_s
+    if gaps is None:
+        return None
+    alone = found.time_s[:, QUERY] > 0
+    rows = np.flatnonzero(found.served & alone[found.replica] & np.isfinite(tpot_s))
+    return Gaps(
+        np.append(gaps.gap_s, tpot_s[rows]),
+        np.append(gaps.growth_s, np.zeros(len(rows))),
+        np.append(gaps.steps, np.ones(len(rows), np.int32)),
+        np.append(gaps.sequences, (found.requests.output_tokens[rows] - 1).astype(np.int32)),
+        np.append(gaps.replica, found.replica[rows]),
+    )
+
+
 def latency_of_gaps(gaps: Gaps | None, found: Simulation) -> Latency:
     """Quantiles of all times between tokens; of means by request where no others are known."""
     if gaps is None or not gaps.count:
@@ -166,12 +186,13 @@ def _class_of(
 ) -> ClassResult:
     promised = slo.get(name, slo.get(DEFAULT_CLASS, Slo()))
     limits = (promised.ttft_s, promised.tbt_s, promised.e2e_s)
-    served = inside & found.served
+    served, judged = inside & found.served, inside & judged_of(found)
+    promises = limits != (None, None, None) and bool(judged.any())
     return ClassResult(
         name or DEFAULT_CLASS,
         int(inside.sum()),
         int(served.sum()),
-        None if limits == (None, None, None) else float(kept[inside].mean()),
+        float(kept[judged].mean()) if promises else None,
         *limits,
         latency_of(found.ttft_s[served]),
         latency_of(found.tpot_s[served]),
@@ -258,8 +279,9 @@ def distributions_of(found: Simulation) -> dict[str, Distribution]:
         "ttft_s": _distribution(found.ttft_s[served]),
         "e2e_s": _distribution(found.e2e_s[served]),
     }
-    if found.gaps is not None and found.gaps.count:
-        curves["tbt_s"] = _distribution_of_gaps(found.gaps)
+    gaps = all_gaps(found)
+    if gaps is not None and gaps.count:
+        curves["tbt_s"] = _distribution_of_gaps(gaps)
     else:
         curves["tbt_s"] = _distribution(found.tpot_s[served])
     return curves
