@@ -87,6 +87,9 @@ def test_orders_of_deployments_are_the_same(scene: str) -> None:
     threshold = load_policy("threshold", fleet=plain, small=first, large=second, t_in=20)
     name = f"threshold:{first},{second},20"
     assert_alike(*play(fleet, rate, name, threshold, forecast="known"))
+    by_output = load_policy("threshold", fleet=plain, small=first, large=second, t_out=40)
+    name = f"threshold:{first},{second},out=40"
+    assert_alike(*play(fleet, rate, name, by_output, forecast="known"))
 
 
 def test_prices_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,8 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     arrivals : Arrivals
     policies : sequence of str
         Names of `POLICIES` of the room `route`, those that others register, and
-        ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN``.
+        ``single:DEPLOYMENT`` and ``threshold:SMALL,LARGE,T_IN`` (``out=T_OUT`` or ``product=P``
+        in place of T_IN).
     controllers : sequence of str
         ``pinned``, ``governor``, ``static:CLOCK``, ``static:best`` (the one clock that needs
         least energy and keeps the promises), ``phases[:RESERVE]``, ``batch-cap[:FACTOR]``.

@@ -24,8 +24,8 @@ from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.plan.limits import Limits
 from wattshed.plan.problem import keeps_token_limits, predict_problem
-from wattshed.plan.rule import priced_cost
-from wattshed.records import PriceRule
+from wattshed.plan.rule import priced_cost, within
+from wattshed.records import PriceRule, Threshold
 from wattshed.route.registry import find_policy
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
@@ -126,7 +126,7 @@ def choose_policy(
     if name == "single":
         return Chosen("ranked", np.where(allowed, _single(fleet, detail), np.inf))
     if name == "threshold":
-        cost = _threshold(fleet, requests, detail)
+        cost = _threshold(fleet, requests, promises, detail)
         return Chosen("ranked", np.where(allowed, cost, np.inf), settings={"rule": detail})
     make = find_policy(name)
     return Chosen("external", None, lambda: make(without_slo(fleet)))
@@ -143,7 +143,7 @@ def check_policy(text: str, fleet: Fleet) -> None:
     if name == "single":
         _single(fleet, detail)
     elif name == "threshold":
-        _threshold_parts(fleet, detail)
+        _threshold_rule(fleet, detail)
     else:
         find_policy(name)
         if detail:
@@ -210,24 +210,28 @@ def _single(fleet: Fleet, name: str) -> Array:
     return np.array([rank[d.name] for d in fleet.deployments])
 
 
-def _threshold(fleet: Fleet, requests: Requests, detail: str) -> Array:
-    """Up to T_in input tokens to the small one, the others to the large one."""
-    small, large, t_in = _threshold_parts(fleet, detail)
-    short = requests.input_tokens <= t_in
+def _threshold(fleet: Fleet, requests: Requests, promises: Promises, detail: str) -> Array:
+    """Short requests, by the forecast, to the small deployment, the others to the large one."""
+    rule = _threshold_rule(fleet, detail)
+    short = within(rule, requests.input_tokens.astype(float), promises.expected)
     cost = np.tile(np.arange(2.0, len(fleet.deployments) + 2), (len(requests), 1))
     names = [d.name for d in fleet.deployments]
-    cost[:, names.index(large)] = 1.0
-    cost[short, names.index(small)] = 0.0
+    cost[:, names.index(rule.large)] = 1.0
+    cost[short, names.index(rule.small)] = 0.0
     return cost
 
 
-def _threshold_parts(fleet: Fleet, detail: str) -> tuple[str, str, int]:
+def _threshold_rule(fleet: Fleet, detail: str) -> Threshold:
+    """Of ``SMALL,LARGE,BOUND``; a bound is T_IN, ``out=T_OUT`` or ``product=P``."""
     parts = [part.strip() for part in detail.split(",")]
-    if len(parts) != 3 or not parts[2].isdigit():
-        raise ParameterError("policy threshold", repr(detail), "give threshold:SMALL,LARGE,T_IN")
-    for name in parts[:2]:
-        _refuse_unknown("policy threshold", fleet, name)
-    return parts[0], parts[1], int(parts[2])
+    name, _, value = parts[-1].rpartition("=")
+    bounds = {"": "t_in", "in": "t_in", "out": "t_out", "product": "product"}
+    if len(parts) != 3 or name not in bounds or not value.isdigit():
+        cure = "give threshold:SMALL,LARGE,T_IN, or out=T_OUT or product=P for T_IN"
+        raise ParameterError("policy threshold", repr(detail), cure)
+    for deployment in parts[:2]:
+        _refuse_unknown("policy threshold", fleet, deployment)
+    return Threshold(parts[0], parts[1], **{bounds[name]: float(value)})
 
 
 def _refuse_unknown(where: str, fleet: Fleet, name: str) -> None:
