@@ -95,6 +95,7 @@ def test_idle_power_counts_in_the_judgement(wattshed_json: RunJson) -> None:
     assert known["significant"] is False
 
 
+@pytest.mark.slow
 def test_a_plan_with_limits_is_judged_by_its_prices(wattshed_json: RunJson) -> None:
     """With known lengths, the half that was not planned keeps a budget about as well."""
     limits = ("--runtime-budget", "1.1x", "--accuracy-floor", "0.5")
@@ -110,6 +111,7 @@ def test_a_plan_with_limits_is_judged_by_its_prices(wattshed_json: RunJson) -> N
     assert by_predictor(found)["known"]["regret_pct"] == 0
 
 
+@pytest.mark.slow
 def test_people_get_a_table_and_a_section_of_the_report(wattshed: Run, tmp_path: Path) -> None:
     (tmp_path / "later.csv").write_text("input_tokens,output_tokens\n50,20\n900,300\n")
     done = wattshed("plan", "--evaluate-on", "later.csv", "-o", "out")

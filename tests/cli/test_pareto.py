@@ -40,6 +40,7 @@ def test_json_has_stable_keys_and_a_convex_front(wattshed_json: RunJson) -> None
     assert results["accuracy_points"] is None
 
 
+@pytest.mark.slow
 def test_its_ends_are_what_plan_finds(wattshed_json: RunJson) -> None:
     points = wattshed_json("pareto")["results"]["points"]
     for point, value in ((points[0], "0"), (points[-1], "1")):

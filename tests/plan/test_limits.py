@@ -136,6 +136,7 @@ def test_a_plan_that_is_stopped_says_what_it_lacks(at: str) -> None:
     assert ("keeps the limits" in told) == (at == "the first bound")
 
 
+@pytest.mark.slow
 def test_the_least_relaxation_that_is_offered_holds() -> None:
     fleet, workload = load_fleet("offline-2024"), read_workload("alpaca-gpt4-reconstructed")
     asked = Limits(runtime=Bound(2.0), accuracy_floor=0.6)

@@ -196,6 +196,7 @@ def test_with_bilinear_models_the_boundary_is_a_hyperbola(study: tuple[Fleet, Wo
     np.testing.assert_array_equal(choose(fleet, rule, queries), np.where(difference > 0, 1, 0))
 
 
+@pytest.mark.slow
 def test_a_plan_on_disk_is_the_same_policy(
     wattshed: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:

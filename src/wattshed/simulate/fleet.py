@@ -22,7 +22,7 @@ from wattshed.simulate.external import Asked
 from wattshed.simulate.layout import BOOT, OFF, WAKE
 from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage, Requests
-from wattshed.simulate.naming import Chosen, check_policies, choose_policy, make_controller
+from wattshed.simulate.naming import Chosen, check_policy, choose_policy, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.result import Simulation
@@ -168,10 +168,9 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
-    _check_names(policies, controllers)
-    check_policies(policies, fleet)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
     fleet = in_order(fleet)
+    _check_names(policies, controllers, fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
@@ -230,11 +229,13 @@ def draw(setup: Setup, seed: int) -> Draw:
     return Draw(seed, requests, promises)
 
 
-def _check_names(policies: Sequence[str], controllers: Sequence[str]) -> None:
+def _check_names(policies: Sequence[str], controllers: Sequence[str], fleet: Fleet) -> None:
     """Refuse what is not known before anything is simulated."""
     for name, given in (("policies", policies), ("controllers", controllers)):
         if not given:
             raise ParameterError(name, "none", "give at least one")
+    for text in policies:
+        check_policy(text, fleet)
     for text in controllers:
         if text != BEST_STATIC:
             make_controller(text)

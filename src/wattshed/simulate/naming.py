@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ def choose_policy(
     ------
     ParameterError, FileError
     """
+    check_policy(name, fleet)
     name, _, detail = name.partition(":")
     allowed = admitted(fleet, requests)
     if name in SAME:
@@ -131,23 +132,22 @@ def choose_policy(
     return Chosen("external", None, lambda: make(without_slo(fleet)))
 
 
-def check_policies(names: Sequence[str], fleet: Fleet) -> None:
-    """Refuse names that are unknown, or name what the fleet or the policy does not have.
+def check_policy(text: str, fleet: Fleet) -> None:
+    """Refuse a policy that is not known, settings of one that takes none, unknown deployments.
 
     Raises
     ------
     ParameterError
     """
-    for text in names:
-        name, _, detail = text.partition(":")
-        if name == "single":
-            _single(fleet, detail)
-        elif name == "threshold":
-            _threshold_parts(fleet, detail)
-        else:
-            find_policy(name)
-            if detail:
-                raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
+    name, _, detail = text.partition(":")
+    if name == "single":
+        _single(fleet, detail)
+    elif name == "threshold":
+        _threshold_parts(fleet, detail)
+    else:
+        find_policy(name)
+        if detail:
+            raise ParameterError("policy", repr(text), f"leave out {':' + detail!r}")
 
 
 def without_slo(fleet: Fleet) -> Fleet:

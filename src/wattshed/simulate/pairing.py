@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import structs
-from scipy.special import stdtrit
 
 from wattshed.engines.model import Array
 from wattshed.records import (
@@ -87,6 +86,8 @@ def intervals_of(runs: Sequence[SimulatedPolicy]) -> dict[str, Interval]:
 
 def interval_of(values: Array) -> Interval:
     """95 % interval of the mean of independent replications (R,)."""
+    from scipy.special import stdtrit
+
     half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
     mean = float(values.mean())
     return Interval(mean - half, mean + half, f"Student's t over {len(values)} replications")
