@@ -169,9 +169,9 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
-    _check_names(policies, controllers, fleet)
     told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
     fleet = in_order(fleet)
+    _check_names(policies, controllers, fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
     setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
