@@ -189,6 +189,7 @@ def test_demo_writes_a_self_contained_report(wattshed: Run, tmp_path: Path) -> N
     assert 'src="http' not in page
 
 
+@pytest.mark.slow
 def test_limits_are_kept_and_priced(wattshed: Run, wattshed_json: RunJson) -> None:
     results = wattshed_json("plan", "--runtime-budget", "1.1x")["results"]
     reference = next(b for b in results["baselines"] if b["name"] == results["reference"])

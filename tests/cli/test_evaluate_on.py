@@ -45,6 +45,7 @@ def test_nothing_is_judged_unless_asked(wattshed_json: RunJson) -> None:
     assert found["inputs"]["evaluate_on"] is None
 
 
+@pytest.mark.slow
 def test_on_alpaca_known_lengths_save_and_predicted_ones_lose(wattshed_json: RunJson) -> None:
     found = wattshed_json("plan", "--evaluate-on", "half")
     assert found["results"]["queries"] == 51924 // 2
@@ -87,6 +88,7 @@ def test_a_plan_for_conversations_is_judged_on_code(wattshed_json: RunJson) -> N
         assert row["energy_j"] >= rows["known"]["energy_j"]
 
 
+@pytest.mark.slow
 def test_idle_power_counts_in_the_judgement(wattshed_json: RunJson) -> None:
     found = wattshed_json("plan", "--evaluate-on", "half", "--idle-power", "a100=60")
     known = by_predictor(found)["known"]

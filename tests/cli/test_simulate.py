@@ -120,6 +120,7 @@ def test_the_folder_holds_report_series_and_requests(simulate: Simulate, tmp_pat
     assert "--controller static:0.7" in page
 
 
+@pytest.mark.slow
 def test_a_site_gives_carbon_and_cost(simulate: Simulate, tmp_path: Path) -> None:
     found = found_by(simulate, "--policy", "random", "-o", "out", fleet="site.toml")
     (policy,) = found["results"]["policies"]

@@ -143,6 +143,7 @@ def test_hosts_are_charged_for_the_busy_time(mixed: Fleet, conversation: Workloa
     np.testing.assert_allclose(more, 500 * without.busy_s)
 
 
+@pytest.mark.slow
 def test_a_horizon_bounds_busy_time_and_its_price_gives_the_plan_again(
     mixed: Fleet, conversation: Workload
 ) -> None:
@@ -232,6 +233,7 @@ def test_both_kinds_of_profiles_in_one_fleet(make_workload: MakeWorkload) -> Non
     assert {portion.deployment for portion in plan.assignment} == {"alone", "batch"}
 
 
+@pytest.mark.slow
 def test_the_command_plans_the_built_in_fleet(
     wattshed_json: Callable[..., dict[str, Any]],
 ) -> None:

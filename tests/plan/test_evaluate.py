@@ -84,6 +84,7 @@ def test_true_lengths_have_no_regret_and_no_predictor_gains(
 
 
 @pytest.mark.parametrize("trace", ["azure-conv-2023", "azure-code-2023"])
+@pytest.mark.slow
 def test_known_lengths_give_the_plan_of_the_test_half(trace: str) -> None:
     fleet = unlimited(load_fleet("hybrid-2024"))
     train, test = split_half(read_workload(trace))
@@ -106,6 +107,7 @@ def test_known_lengths_give_the_plan_of_the_test_half(trace: str) -> None:
     m=st.integers(1, 2000),
     lengths=st.lists(st.integers(1, 1000), min_size=32, max_size=32),
 )
+@pytest.mark.slow
 def test_the_expected_cost_is_never_beaten_on_lengths_as_they_were(
     make_fleet: Maker, make_workload: Queries, costs: dict, m: int, lengths: list
 ) -> None:

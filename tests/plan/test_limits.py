@@ -85,6 +85,7 @@ def test_a_smallest_share_is_kept() -> None:
     assert portion(plan, "v100") < 0.051
 
 
+@pytest.mark.slow
 def test_query_and_token_caps_are_kept(make_fleet: Callable[..., Fleet]) -> None:
     fleet = load_fleet("hybrid-2024")
     plan = hybrid(fleet=with_settings(fleet, "m1-pro", max_queries=1000))

@@ -162,6 +162,7 @@ def compare(
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_every_kind_of_limit_gives_the_optimum_of_the_whole_program(
     make_fleet: Callable[..., Fleet], make_workload: Callable[..., Workload], seed: int
 ) -> None:

@@ -95,6 +95,7 @@ def least_cvar_by_one_program(
 
 @RANDOM
 @given(costs=FLEETS, queries=QUERIES, seed=SEEDS)
+@pytest.mark.slow
 def test_the_bound_is_the_optimum_of_the_whole_linear_program(
     make_fleet: Maker, make_workload: Queries, costs: dict, queries: list, seed: int
 ) -> None:
@@ -147,6 +148,7 @@ def test_no_assignment_is_below_the_bound(
 
 @RANDOM
 @given(costs=FLEETS, queries=QUERIES, seed=SEEDS, weight=st.floats(0.3, 1))
+@pytest.mark.slow
 def test_each_criterion_is_best_at_what_it_minimises(
     make_fleet: Maker, make_workload: Queries, costs: dict, queries: list, seed: int, weight: float
 ) -> None:
@@ -180,6 +182,7 @@ def test_without_spread_the_robust_plan_is_the_plan(
 
 @RANDOM
 @given(costs=FLEETS, queries=QUERIES, seed=SEEDS)
+@pytest.mark.slow
 def test_permuting_deployments_changes_nothing(
     make_fleet: Maker, make_workload: Queries, costs: dict, queries: list, seed: int
 ) -> None:
@@ -304,6 +307,7 @@ def hybrid(robust: str | None, limits: Limits | None = None, **share: float) -> 
         pytest.param(Limits(horizon_s=20_000.0), {"m1_pro": 0.3}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_built_in_plan_is_proven_under_limits(
     criterion: str, limits: Limits | None, share: dict[str, float]
 ) -> None:
@@ -346,6 +350,7 @@ def test_an_unknown_criterion_and_a_profile_without_draws_are_refused(
         plan_workload(fleet, workload, robust="expected")
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_gives_the_best_so_far_and_its_gap() -> None:
     def stop(now: Progress) -> None:
         if now.bound_j is not None:

@@ -96,6 +96,7 @@ def test_a_budget_of_one_class_is_kept_and_leaves_the_other_free(
     )  # whole queries: no budget is met exactly
 
 
+@pytest.mark.slow
 def test_an_energy_budget_is_kept_and_is_the_other_side_of_a_runtime_budget(fleet: Fleet) -> None:
     workload = read_workload("alpaca")
     fast = plan_workload(

@@ -169,7 +169,7 @@ def random_case(seed: int, load: float) -> tuple[list[Deployment], Requests, Any
 
 
 @pytest.mark.parametrize("policy", PLAIN)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), load=st.sampled_from([0.3, 3.0, 30.0]))
 def test_blocks_equal_single_steps(
     policy: str, seed: int, load: float, by_step: Callable[..., Any]
@@ -195,7 +195,7 @@ CONTROLLERS = [
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=str)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), load=st.sampled_from([0.3, 3.0, 30.0]))
 def test_the_compiled_controllers_set_what_the_plain_ones_set(
     controller: Any, seed: int, load: float, by_step: Callable[..., Any]
@@ -209,7 +209,7 @@ def test_the_compiled_controllers_set_what_the_plain_ones_set(
     assert_same(ours, by_step(fleet, requests, **settings))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),
     load=st.sampled_from([0.3, 3.0, 30.0]),
@@ -225,7 +225,7 @@ def test_outages_interrupt_blocks_as_they_interrupt_steps(
     assert_same(ours, by_step(fleet, requests, policy, outages=outages))
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), coarse=st.sampled_from([2, 16, 64]))
 def test_events_at_the_same_instant_come_in_the_same_order(
     seed: int, coarse: int, by_step: Callable[..., Any]

@@ -156,6 +156,7 @@ def test_equal_to_highs_on_200_problems(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_equal_to_highs_where_prices_are_searched_for(seed: int) -> None:
     """More queries than one linear program is used for: sample, climb, near ties."""
     k = 4
