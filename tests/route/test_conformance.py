@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -63,6 +63,7 @@ def may_serve(endpoint: Endpoint, request: Request, now_s: float) -> bool:
 
 
 @every
+@settings(max_examples=25)
 @given(endpoints=ENDPOINTS, request_=REQUESTS, now_s=st.floats(0, 50))
 def test_an_endpoint_that_may_serve_or_none_with_a_reason(
     name: str, endpoints: list[Endpoint], request_: Request, now_s: float
@@ -82,6 +83,7 @@ def test_an_endpoint_that_may_serve_or_none_with_a_reason(
 
 
 @every
+@settings(max_examples=25)
 @given(
     endpoints=ENDPOINTS,
     requests=st.lists(REQUESTS, max_size=5),

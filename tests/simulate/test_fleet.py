@@ -139,6 +139,7 @@ def test_single_queries_are_served_by_every_kind_of_policy(hybrid: SimulationRes
     )
 
 
+@pytest.mark.slow
 def test_orders_prices_and_called_policies_run_on_engines_that_batch() -> None:
     policies = ("prices", "single:h100-tp8", "threshold:h100-tp4,h100-tp8,20", *CALLED)
     found = simulate_fleet(MIXED, replace(STEADY, requests=100), policies=policies)
@@ -201,6 +202,7 @@ def test_tables_have_a_row_for_each_request_of_each_contender() -> None:
 # ---------------------------------------------------------------- clocks
 
 
+@pytest.mark.slow
 def test_the_best_static_clock_is_no_worse_than_any_that_keeps_the_promises() -> None:
     fleet = promising(MIXED, ttft_s=1.0, tbt_s=0.08)  # the lowest clocks are too slow
     statics = [f"static:{clock:g}" for clock in CLOCKS]

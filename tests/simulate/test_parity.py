@@ -23,7 +23,7 @@ from wattshed.simulate.naming import choose_policy, without_slo
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.scenario import Arrivals, in_order, promises_of
 
-REQUESTS = 300
+REQUESTS = 150
 BATCHING = in_order(load_fleet("mixed-70b"))
 SLEEPY = structs.replace(
     BATCHING,
