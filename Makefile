@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -name __pycache__ -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs written bench acceptance clean
+.PHONY: help demo test coverage check docs written bench acceptance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +24,11 @@ help: ## show this list
 demo: $(STAMPS)/core ## install the package and run `wattshed demo`
 	$(BIN)/wattshed demo
 
-test: $(STAMPS)/test ## run the fast tests on the built wheel, with branch coverage
+test: $(STAMPS)/test ## run the fast tests on the built wheel
 	@$(BIN)/python -I -c 'import sys, wattshed; at = wattshed.__file__; sys.exit(None if "site-packages" in at else f"tests must run on the built wheel, not on {at}")'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+coverage: $(STAMPS)/test ## run them once more with branch coverage, which takes half as long again
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov=wattshed --cov-branch --cov-report=term
 
 check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, documents
