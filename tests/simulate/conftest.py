@@ -11,7 +11,8 @@ import pytest
 from wattshed.engines.model import BatchingDeployment, Deployment, affine_steps
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import make_routing, weights
-from wattshed.simulate.reference import Found, StepByStep
+from wattshed.simulate.reference import StepByStep
+from wattshed.simulate.reference_parts import Found
 
 
 @pytest.fixture
