@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ from wattshed.profiles import predict
 from wattshed.records import Profile, Provenance
 from wattshed.simulate.external import endpoint_names
 from wattshed.simulate.model import Requests
-from wattshed.simulate.scenario import FORECASTS, LATE, Arrivals, in_order, limits_of, promises_of
+from wattshed.simulate.scenario import (
+    FORECASTS,
+    LATE,
+    Arrivals,
+    first_of,
+    in_order,
+    limits_of,
+    promises_of,
+)
 from wattshed.workload.rates import RateCurve
 
 ALPACA = read_workload("alpaca")
@@ -227,3 +236,14 @@ def test_the_order_is_that_of_the_names_of_endpoints() -> None:
     endpoints = endpoint_names(found.deployments)
     assert endpoints == sorted(endpoints)
     assert {d.name for d in found.deployments} == set(names)
+
+
+def test_a_deadline_is_a_promise_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "due.csv"
+    path.write_text("arrival_s,input_tokens,output_tokens,deadline_s\n0,9,9,5\n1,9,9,\n2,9,9,0\n")
+    workload = read_workload(path)
+    requests = Arrivals(workload).draw(0)
+    slo = {"default": Slo(e2e_s=4.0)}
+    np.testing.assert_array_equal(limits_of({}, requests)[2], [5, np.inf, 1e-9])
+    np.testing.assert_array_equal(limits_of(slo, requests)[2], [4, 4, 1e-9])
+    assert (first_of(requests, 1).deadline_s == [5.0]).all()

@@ -225,7 +225,14 @@ def _of_rows(workload: Workload, arrival: Array, rows: NDArray[np.int64]) -> Req
         table["output_tokens"].to_numpy()[rows],
         group[rows],
         tuple(classes.to_list()),
+        _deadlines(workload, rows),
     )
+
+
+def _deadlines(workload: Workload, rows: NDArray[np.int64]) -> Array | None:
+    if "deadline_s" not in workload.table.columns:
+        return None
+    return workload.table["deadline_s"].fill_null(np.inf).to_numpy()[rows]
 
 
 def _check_cv(cv: float) -> None:

@@ -25,6 +25,8 @@ class Requests:
     group : int array (Q,), optional
         SLO class of each, as an index into `classes`; the first unless told.
     classes : tuple of str
+    deadline_s : array (Q,), optional
+        Of each, from its arrival to its last token; inf for none.
     """
 
     arrival_s: Array
@@ -32,6 +34,7 @@ class Requests:
     output_tokens: NDArray[np.int64]
     group: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ("",)
+    deadline_s: Array | None = None
 
     def __post_init__(self) -> None:
         if self.group is None:
@@ -49,6 +52,11 @@ class Requests:
             object.__setattr__(self, field, np.ascontiguousarray(tokens, np.int64))
 
         self._check_group()
+        if self.deadline_s is not None:
+            deadline = np.ascontiguousarray(self.deadline_s, float)
+            wrong = ~(deadline >= 0)
+            _check_rows("deadline_s", deadline, wrong, "give seconds from 0 on, inf for none")
+            object.__setattr__(self, "deadline_s", deadline)
 
     def _check_group(self) -> None:
         group = np.asarray(self.group)

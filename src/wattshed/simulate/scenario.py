@@ -124,6 +124,7 @@ def first_of(requests: Requests, count: int | None) -> Requests:
         requests.output_tokens[:count],
         requests.group[:count],
         requests.classes,
+        None if requests.deadline_s is None else requests.deadline_s[:count],
     )
 
 
@@ -174,14 +175,21 @@ def in_order(fleet: Fleet) -> Fleet:
 
 
 def limits_of(slo: dict[str, Slo], requests: Requests) -> NDArray[np.float64]:
-    """TTFT, TBT and E2E limits (3, Q), inf where nothing is promised."""
+    """TTFT, TBT and E2E limits (3, Q), inf where nothing is promised.
+
+    E2E is that of the class, or the deadline of the request if that is sooner.
+    """
     promised = [slo.get(name, slo.get(DEFAULT_CLASS, Slo())) for name in requests.classes]
     table = [
         [np.inf if limit is None else limit for limit in (one.ttft_s, one.tbt_s, one.e2e_s)]
         for one in promised
     ]
     assert requests.group is not None
-    return np.ascontiguousarray(np.array(table)[requests.group].T)
+    limits = np.ascontiguousarray(np.array(table)[requests.group].T)
+    if requests.deadline_s is not None:
+        # A deadline of 0 s is one that nobody can keep.
+        limits[2] = np.minimum(limits[2], np.maximum(requests.deadline_s, 1e-9))
+    return limits
 
 
 def _lengths(requests: Requests, workload: Workload, forecast: str) -> tuple[Array, Array]:
