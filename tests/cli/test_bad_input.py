@@ -391,6 +391,16 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["simulate", "--plan", "plan.json"],
         ["--plan", "plan.json", "no policy follows", "prices"],
     ),
+    "a budget that nobody keeps": (
+        {},
+        ["simulate", "--budget", "accuracy=0.6", "--policy", "packed"],
+        ["--budget", "accuracy=0.6", "no policy keeps", "frugal"],
+    ),
+    "a budget of nothing": (
+        {},
+        ["simulate", "--budget", "accuracy"],
+        ["budget", "'accuracy'", "accuracy=PART"],
+    ),
     "a plan that is none": (
         {"plan.json": "{}"},
         ["simulate", "--plan", "plan.json", "--policy", "prices"],

@@ -133,6 +133,14 @@ from wattshed.cli.traffic import (
     help="plan.json whose prices the policy prices follows.  [default: a plan of the workload]",
 )
 @click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="WHAT=MEAN",
+    help="What the policy frugal is to keep on average per request: accuracy=PART, carbon=GRAMS,"
+    " energy=JOULES or energy:CLASS=JOULES (that they add). Repeatable.",
+)
+@click.option(
     "--equal-attainment",
     is_flag=True,
     help="Let policies and controllers that learn aim higher than the target until they reach it.",
@@ -159,6 +167,7 @@ def simulate(
     drains: tuple[str, ...],
     no_retry: bool,
     plan: Path | None,
+    budgets: tuple[str, ...],
     equal_attainment: bool,
     no_bound: bool,
     folder: Path | None,
@@ -198,10 +207,11 @@ def simulate(
             "clocks": parse_clocks(clocks),
             "retry": not no_retry,
             "plan": plan,
+            "budgets": budgets,
             "equal_attainment": equal_attainment,
             "bound": not no_bound,
         }
-        refuse_unknown_policies(settings["policies"], plan)
+        refuse_unknown_policies(settings["policies"], plan, budgets)
         fleet = in_order(with_slo(load_fleet(fleet_source), slos))
         arrivals = parse_arrivals(read_workload(workload_source), **traffic)
         outages = parse_outages(fleet, fails, drains)
@@ -227,13 +237,15 @@ def simulate(
         raise click.exceptions.Exit(1)
 
 
-def refuse_unknown_policies(names: tuple[str, ...], plan: Path | None) -> None:
+def refuse_unknown_policies(
+    names: tuple[str, ...], plan: Path | None, budgets: tuple[str, ...]
+) -> None:
     """Before anything is simulated, which may take long.
 
     Raises
     ------
     ParameterError
-        Also for a plan that no policy follows.
+        Also for a plan or a budget that no policy follows.
     """
     from wattshed.errors import ParameterError
     from wattshed.route.registry import find_policy
@@ -243,6 +255,9 @@ def refuse_unknown_policies(names: tuple[str, ...], plan: Path | None) -> None:
     if plan is not None and "prices" not in names:
         cure = "add prices to --policy, or leave it out"
         raise ParameterError("--plan", f"{plan}, which no policy follows", cure)
+    if budgets and "frugal" not in names:
+        cure = "add frugal to --policy, or leave it out"
+        raise ParameterError("--budget", f"{budgets[0]}, which no policy keeps", cure)
 
 
 @contextmanager

@@ -102,9 +102,12 @@ class Served(msgspec.Struct, frozen=True):
     kept : bool or None
         Whether the latency that its class was promised was kept; None if nothing was promised, or
         it is not known.
+    energy_j : float or None
+        What it added (dynamic energy); None if it is not known.
     """
 
     id: str
     endpoint: str
     finished_s: float
     kept: bool | None = None
+    energy_j: float | None = None

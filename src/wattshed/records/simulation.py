@@ -59,6 +59,8 @@ class ClassResult(msgspec.Struct, frozen=True):
         if the class has none.
     ttft_limit_s, tbt_limit_s, e2e_limit_s : float or None
     ttft_s, tpot_s, e2e_s : Latency
+    dynamic_energy_per_request_j : float or None
+        What those that were served added, without static energy; None if none was.
     """
 
     name: str
@@ -71,6 +73,7 @@ class ClassResult(msgspec.Struct, frozen=True):
     ttft_s: Latency
     tpot_s: Latency
     e2e_s: Latency
+    dynamic_energy_per_request_j: float | None = None
 
 
 class DeploymentResult(msgspec.Struct, frozen=True):
@@ -181,6 +184,8 @@ class SimulatedPolicy(msgspec.Struct, frozen=True):
         Energy that no schedule of the same requests on these replicas can undercut.
     gap : float or None
         Energy above it, relative to it.
+    accuracy : float or None
+        Mean over the requests that were served; None if a deployment that served some does not say.
     partial : bool
         The simulation was stopped before its end.
     stack : Stack or None
@@ -224,6 +229,7 @@ class SimulatedPolicy(msgspec.Struct, frozen=True):
     intervals: dict[str, Interval]
     bound_j: float | None = None
     gap: float | None = None
+    accuracy: float | None = None
     partial: bool = False
     stack: Stack | None = None
     cdf: dict[str, Distribution] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from wattshed.records import Interval, Latency, Saving, SimulatedPolicy, SimulationResults
 from wattshed.report.document import Cell, Table
@@ -10,6 +11,7 @@ from wattshed.report.text import DASH, format_number
 from wattshed.units import kwh
 
 CONTENDER = "contender"
+ACCURACY, SETTINGS = "accuracy (%)", "settings"
 LATENCIES = {"TTFT": "ttft_s", "TBT": "tbt_s", "TPOT": "tpot_s", "E2E": "e2e_s"}
 INTERVALS = "95 % intervals over the replications."
 
@@ -20,14 +22,27 @@ def summary_table(found: SimulationResults) -> Table:
     interval = ["interval"] if repeated else []
     columns = [CONTENDER, "attainment (%)", "TTFT p50 (s)", "TTFT p99 (s)", "TBT p99 (s)"]
     columns += ["energy (J/request)", *interval, "energy (J/output token)", *interval]
-    rows = [_summary(p, repeated) for p in found.policies]
+    extras = {name: cell for name, cell in _extras(found).items() if name != SETTINGS}
+    rows = [
+        [*_summary(p, repeated), *(cell(p) for cell in extras.values())] for p in found.policies
+    ]
     return Table(
         "summary",
         "Contenders",
-        [*columns, "idle (%)", "above bound (%)"],
+        [*columns, "idle (%)", "above bound (%)", *extras],
         rows,
         note=INTERVALS if repeated else "",
     )
+
+
+def _extras(found: SimulationResults) -> dict[str, Callable[[SimulatedPolicy], Cell]]:
+    """Columns that not all tables need."""
+    extras: dict[str, Callable[[SimulatedPolicy], Cell]] = {}
+    if any(p.accuracy is not None for p in found.policies):
+        extras[ACCURACY] = lambda p: percent(p.accuracy)
+    if any(p.settings for p in found.policies):
+        extras[SETTINGS] = _settings
+    return extras
 
 
 def _summary(p: SimulatedPolicy, repeated: bool) -> list[Cell]:
@@ -51,6 +66,7 @@ def contenders_table(found: SimulationResults) -> Table:
     """What each contender keeps, and what it needs."""
     columns = [CONTENDER, "attainment (%)", "with every token (%)", "TTFT p99 (s)", "TBT p99 (s)"]
     columns += ["energy (J/request)", "energy (J/output token)", "idle (%)", "above bound (%)"]
+    extras = _extras(found)
     rows: list[list[Cell]] = [
         [
             p.label,
@@ -62,14 +78,14 @@ def contenders_table(found: SimulationResults) -> Table:
             per(p, "energy_per_output_token_j"),
             percent(idle_part(p)),
             percent(p.gap),
-            *([_settings(p)] if _is_set(found) else []),
+            *(cell(p) for cell in extras.values()),
         ]
         for p in found.policies
     ]
     return Table(
         "contenders",
         "What each contender keeps, and what it needs",
-        [*columns, *(["settings"] if _is_set(found) else [])],
+        [*columns, *extras],
         rows,
         note="With every token: the longest time between the tokens of a request is held against"
         " the limit, not their mean (TPOT). Idle: part of all energy. Bound: no schedule of the"
@@ -108,12 +124,14 @@ def classes_table(found: SimulationResults) -> Table:
             *_against(c.ttft_s, c.ttft_limit_s),
             *_against(c.tpot_s, c.tbt_limit_s),
             *_against(c.e2e_s, c.e2e_limit_s),
+            c.dynamic_energy_per_request_j,
         ]
         for p in found.policies
         for c in p.classes
     ]
     columns = [CONTENDER, "class", "requests", "served", "attainment (%)"]
     columns += [f"{n} {what}" for n in ("TTFT", "TPOT", "E2E") for what in ("p99 (s)", "limit (s)")]
+    columns += ["dynamic energy (J/request)"]
     return Table("classes", "SLO classes", columns, rows)
 
 
@@ -215,10 +233,6 @@ def savings_table(found: SimulationResults) -> Table:
 
 
 # ---------------------------------------------------------------- cells
-
-
-def _is_set(found: SimulationResults) -> bool:
-    return any(p.settings for p in found.policies)
 
 
 def _settings(p: SimulatedPolicy) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,15 @@ from wattshed.learning import KEEP_GAIN, part_after
 from wattshed.profiles import predict
 from wattshed.records import Decision, Endpoint, Profile, Request, Served
 from wattshed.replicas import engines_of
-from wattshed.route.frugal_rule import ENDPOINT, USUAL_OF, Budgets, Wanted, choose, no_budgets
+from wattshed.route.frugal_rule import (
+    ENDPOINT,
+    USUAL_OF,
+    Budgets,
+    Wanted,
+    choose,
+    no_budgets,
+    settle_one,
+)
 from wattshed.route.outlook import Outlook, forecast
 from wattshed.route.policy import FilteredPolicy
 
@@ -51,6 +59,15 @@ class Aim:
         if not 0 < self.target <= 1:
             found = f"{self.target:g}"
             raise ParameterError("policy target", found, "give a part above 0, up to 1")
+
+
+class _Charge(NamedTuple):
+    """What budgets were charged with when a request was sent."""
+
+    kind: int
+    tenant: int
+    joules: float
+    sent_s: float
 
 
 class Frugal(FilteredPolicy):
@@ -90,6 +107,7 @@ class Frugal(FilteredPolicy):
         self._promises = fleet.slo if promises is None else promises
         self._budgets = budgets or no_budgets(len(fleet.deployments))
         self._tenants = dict(tenants or {})
+        self._charged: dict[str, _Charge] = {}
         self._usual: tuple[float, float] | None = None
         self._engines = engines_of(fleet.deployments, ONE, ONE)
         self._tables, first = tabulate(self._engines)
@@ -100,20 +118,23 @@ class Frugal(FilteredPolicy):
         """Learn from what became of a request."""
         if served.kept is not None:
             self._keep = part_after(self._keep, served.kept, self._aim.target, KEEP_GAIN)
+        charge = self._charged.pop(served.id, None)
+        if charge is not None and served.energy_j is not None:
+            more = served.energy_j - charge.joules
+            settle_one(self._budgets, charge.kind, charge.tenant, more, charge.sent_s)
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
         order = sorted(found, key=lambda e: e.name)
         rows = np.zeros(len(order), ENDPOINT)
         for row, endpoint in zip(rows, order, strict=True):
             self._write(row, endpoint, request, outlook)
-        index = choose(
-            self._tables,
-            rows,
-            self._wanted(request),
-            self._keep,
-            self._packs,
-            self._budgets,
-        )
+        wanted = self._wanted(request)
+        index, joules = choose(self._tables, rows, wanted, self._keep, self._packs, self._budgets)
+        if len(self._budgets.queue):
+            if request.id in self._charged:  # sent once more
+                joules += self._charged[request.id].joules
+            kind = self._kind[order[index].deployment]
+            self._charged[request.id] = _Charge(kind, wanted.tenant, joules, wanted.now_s)
         return Decision(order[index].name)
 
     def _wanted(self, request: Request) -> Wanted:

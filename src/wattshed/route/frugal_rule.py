@@ -229,9 +229,15 @@ def no_budgets(deployments: int) -> Budgets:
 
 
 @inlined
-def _use(budgets: Any, g: int, k: int, joules: float, now: float) -> float:
+def _unit(budgets: Any, g: int, k: int, now: float) -> float:
     h = min(int(now / budgets.period_s), budgets.unit.shape[2] - 1)
-    return float(budgets.unit[g, k, h] * joules + budgets.fixed[g, k] - budgets.allowance[g])
+    return float(budgets.unit[g, k, h])
+
+
+@inlined
+def _use(budgets: Any, g: int, k: int, joules: float, now: float) -> float:
+    unit = _unit(budgets, g, k, now)
+    return float(unit * joules + budgets.fixed[g, k] - budgets.allowance[g])
 
 
 @inlined
@@ -251,6 +257,21 @@ def spend(budgets: Any, k: int, wanted: Any, joules: float) -> None:
         if budgets.tenant[g] < 0 or budgets.tenant[g] == wanted.tenant:
             owed = budgets.queue[g] + _use(budgets, g, k, joules, wanted.now_s)
             budgets.queue[g] = max(owed, 0.0)
+
+
+@inlined
+def settle(budgets: Any, k: int, tenant: int, joules: float, sent_s: float) -> None:
+    """Write down by how much a request used more energy than was predicted when it was sent."""
+    for g in range(len(budgets.queue)):
+        if budgets.tenant[g] < 0 or budgets.tenant[g] == tenant:
+            owed = budgets.queue[g] + _unit(budgets, g, k, sent_s) * joules
+            budgets.queue[g] = max(owed, 0.0)
+
+
+@compiled
+def settle_one(budgets: Any, k: int, tenant: int, joules: float, sent_s: float) -> None:
+    """`settle`, for those who are not compiled."""
+    settle(budgets, k, tenant, joules, sent_s)
 
 
 @inlined
@@ -277,8 +298,10 @@ def usual_after(usual: float, latest: float) -> float:
 
 
 @compiled
-def choose(tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budgets: Any) -> int:
-    """The best of some endpoints, and charge the budgets; -1 if there is none.
+def choose(
+    tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budgets: Any
+) -> tuple[int, float]:
+    """The best of some endpoints, or -1, and the joules that budgets were charged with.
 
     Parameters
     ----------
@@ -322,4 +345,4 @@ def choose(tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budget
             best, bid, spent = i, other, joules
     if best >= 0:
         spend(budgets, rows[best].kind, wanted, spent)
-    return best
+    return best, spent

@@ -17,6 +17,7 @@ from wattshed.fleet import Fleet
 from wattshed.records import IterationProfile, SimulatedPolicy
 from wattshed.replicas import engines_of
 from wattshed.serving import engine_settings
+from wattshed.simulate.budgeting import with_budgets
 from wattshed.simulate.caveats import modelled_of
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.external import Asked
@@ -55,6 +56,7 @@ class Setup:
     outages : tuple of Outage
     retry : bool
     plan : str, Path or None
+    budgets : tuple of str
     equal_attainment, bound : bool
     report, tables : callable or None
     """
@@ -68,6 +70,7 @@ class Setup:
     outages: tuple[Outage, ...] = ()
     retry: bool = True
     plan: str | Path | None = None
+    budgets: tuple[str, ...] = ()
     equal_attainment: bool = False
     bound: bool = True
     report: Report | None = None
@@ -103,7 +106,7 @@ def draw(setup: Setup, seed: int) -> Draw:
         target=setup.target,
         every_token=setup.every_token,
     )
-    return Draw(seed, requests, promises)
+    return Draw(seed, requests, with_budgets(promises, setup.budgets, setup.fleet, requests))
 
 
 def contend(setup: Setup, draws: list[Draw], policy: str, text: str) -> list[SimulatedPolicy]:

@@ -14,7 +14,7 @@ from wattshed.engines.model import Deployment
 from wattshed.errors import ParameterError
 from wattshed.records import Endpoint, Request, Served
 from wattshed.route.policy import Attentive, Policy
-from wattshed.simulate.layout import IDLE, PREFILL, SERVED, UP, World
+from wattshed.simulate.layout import IDLE, PREFILL, SERVED, UP, WAITING, World
 from wattshed.simulate.model import Requests
 from wattshed.simulate.policies import Promises
 
@@ -90,14 +90,16 @@ class Asked:
         if not isinstance(self.policy, Attentive):
             return
         rows = world.requests
-        ended = [q for q in self.under_way if rows["fate"][q] == SERVED]
-        self.under_way.difference_update(ended)
+        gone = [q for q in self.under_way if rows["fate"][q] != WAITING]
+        self.under_way.difference_update(gone)
+        ended = [q for q in gone if rows["fate"][q] == SERVED]
         for q in sorted(ended, key=lambda q: rows["finish_s"][q]):
             row = rows[q]
             name = self.names[row["replica"]]
             alone = world.kinds["row"][world.replicas["kind"][row["replica"]]] >= 0
             kept = self._kept(row, q, each=self.promises.every_token and not alone)
-            self.policy.finished(Served(str(q), name, float(row["finish_s"]), kept))
+            joules = float(row["prefill_j"] + row["decode_j"])
+            self.policy.finished(Served(str(q), name, float(row["finish_s"]), kept, joules))
 
     def _kept(self, row: Any, q: int, *, each: bool) -> bool | None:
         """Whether limits were kept; that between tokens by `each` of them, or by their mean."""

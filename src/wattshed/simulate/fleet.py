@@ -42,6 +42,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     outages: Sequence[Outage] = (),
     retry: bool = True,
     plan: str | Path | None = None,
+    budgets: Sequence[str] = (),
     equal_attainment: bool = False,
     bound: bool = True,
     report: Report | None = None,
@@ -79,6 +80,9 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
     plan : str or Path, optional
         plan.json whose rule the policy ``prices`` follows; without one, one is made of the
         workload, at the rate at which it comes.
+    budgets : sequence of str
+        Of the policy ``frugal``: ``accuracy=PART``, ``carbon=GRAMS``, ``energy=JOULES``,
+        ``energy:CLASS=JOULES``, means per request.
     equal_attainment : bool
         Have policies and controllers that learn aim higher than `target` until they reach it, so
         that energies are compared at equal attainment; what cannot reach it says so.
@@ -104,7 +108,7 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
-    told = (tuple(outages), retry, plan, equal_attainment, bound, report, tables)
+    told = (tuple(outages), retry, plan, tuple(budgets), equal_attainment, bound, report, tables)
     fleet = in_order(fleet)
     _check_names(policies, controllers, fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)

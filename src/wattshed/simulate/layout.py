@@ -104,6 +104,7 @@ REQUEST = np.dtype(
         ("prefill_j", "f8"),
         ("decode_j", "f8"),
         ("shared_j", "f8"),
+        ("charged_j", "f8"),  # to budgets, when it was sent
         ("longest_s", "f8"),  # between two tokens
         ("admitted", "i8"),  # order of admission
         ("inputs", "i4"),

@@ -30,6 +30,7 @@ FIGURES: dict[str, Callable[[SimulatedPolicy], float | None]] = {
     "ttft_p99_s": lambda p: p.ttft_s.p99,
     "tbt_p99_s": lambda p: p.tbt_s.p99,
     "goodput_per_s": lambda p: p.goodput_per_s,
+    "accuracy": lambda p: p.accuracy,
     "gap": lambda p: p.gap,
 }
 """Figures that get an interval."""
@@ -201,6 +202,7 @@ def _class(found: Sequence[ClassResult]) -> ClassResult:
         ttft_s=_latency([one.ttft_s for one in found]),
         tpot_s=_latency([one.tpot_s for one in found]),
         e2e_s=_latency([one.e2e_s for one in found]),
+        dynamic_energy_per_request_j=_mean([one.dynamic_energy_per_request_j for one in found]),
     )
 
 

@@ -148,9 +148,15 @@ def make_routing(  # noqa: PLR0913 - each is one thing that may be chosen
         _clocks(deployments, known.clock),
         _alone(deployments, known.alone, queries, code == FRUGAL),
         known.tenant,
-        known.budgets or no_budgets(kinds),
+        _fresh(known.budgets, kinds),
         _usual(requests, known.expected),
     )
+
+
+def _fresh(budgets: Budgets | None, kinds: int) -> Budgets:
+    """Budgets of which nothing is used yet: the event loop writes into them."""
+    given = budgets or no_budgets(kinds)
+    return given._replace(queue=np.zeros(len(given.queue)))
 
 
 def _demand(name: str, value: ArrayLike | None, policy: str, owner: str) -> None:

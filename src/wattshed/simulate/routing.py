@@ -22,6 +22,7 @@ from wattshed.route.frugal_rule import (
     late_by,
     lateness_of,
     price_of,
+    settle,
     spend,
     usual_after,
 )
@@ -282,7 +283,18 @@ def _frugal(world: Any, routing: Any, q: int, now: float) -> int:
                 best, bid, spent = r, other, joules
     if best >= 0:
         spend(routing.budgets, world.replicas[best].kind, wanted, spent)
+        world.requests[q].charged_j += spent
     return int(best)
+
+
+@inlined
+def settle_budgets(world: Any, routing: Any, r: int, q: int) -> None:
+    """Charge budgets with what a request that ends used, instead of what was predicted."""
+    if len(routing.budgets.queue) > 0:
+        request = world.requests[q]
+        more = request.prefill_j + request.decode_j - request.charged_j
+        tenant = routing.tenant[q] if len(routing.tenant) > 0 else -1
+        settle(routing.budgets, world.replicas[r].kind, tenant, more, request.arrival_s)
 
 
 @inlined

@@ -12,7 +12,7 @@ from wattshed.learning import KEEP_GAIN, TRUST_GAIN, learn
 from wattshed.simulate.layout import DECODE, PREFILL, QUERY, RUNS, SERVED
 from wattshed.simulate.ledger import book, rest
 from wattshed.simulate.peaks import longest_since, note_gap, note_join
-from wattshed.simulate.routing import count
+from wattshed.simulate.routing import count, settle_budgets
 from wattshed.simulate.structures import remove, rise
 
 MEMORY_STEPS = 64.0
@@ -233,6 +233,7 @@ def _finish(world: Any, routing: Any, r: int, q: int, now: float) -> None:
     request.finish_s = now
     request.fate = SERVED
     count(world, routing, r, -1)
+    settle_budgets(world, routing, r, q)
     if len(routing.ttft_s) > 0 and not np.isnan(request.first_s):
         # Nobody waits between tokens if there is one: infinity times 0 says nothing.
         later = request.outputs - 1

@@ -20,6 +20,7 @@ from wattshed.records import (
     SimulatedPolicy,
     Stack,
 )
+from wattshed.simulate.budgeting import stated_accuracy
 from wattshed.simulate.external import endpoint_names
 from wattshed.simulate.gaps import Gaps
 from wattshed.simulate.layout import FATES, QUERY, SERVED, SERVING, STATES, WAITING
@@ -91,6 +92,7 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
         impacts_of(found, fleet),
         list(modelled),
         {},
+        accuracy=accuracy_among(found, fleet),
         partial=found.partial,
         stack=stack_of(found, fleet) if series else None,
         cdf=distributions_of(found) if series else {},
@@ -197,7 +199,15 @@ def _class_of(
         latency_of(found.ttft_s[served]),
         latency_of(found.tpot_s[served]),
         latency_of(found.e2e_s[served]),
+        float(found.dynamic_energy_j[served].mean()) if served.any() else None,
     )
+
+
+def accuracy_among(found: Simulation, fleet: Fleet) -> float | None:
+    """Mean accuracy over the requests that were served."""
+    stated = np.array([stated_accuracy(each) for each in fleet.deployments], float)
+    values = stated[found.deployment[found.replica[found.served]]]
+    return float(values.mean()) if len(values) and not np.isnan(values).any() else None
 
 
 def deployments_of(found: Simulation, fleet: Fleet) -> list[DeploymentResult]:
