@@ -7,10 +7,15 @@ Each command group lives in its own module and is imported when it is used, so t
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
 from wattshed import __version__
+
+# Our matrices are small: threads of the linear algebra would only wait, at full power. Read when
+# numpy is imported, which commands do later.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _COMMANDS = {
     "demo": "wattshed.cli.demo:demo",
