@@ -8,7 +8,9 @@ WattshedError                 anything this package raises on purpose
     ├── ProfileError          an unknown or unusable profile
     ├── ParameterError        an argument out of its range
     ├── UnservableError       a query that no deployment may serve
-    └── InfeasibleError       constraints that cannot all hold
+    ├── InfeasibleError       constraints that cannot all hold
+    ├── MeterError            a meter that is missing or may not be read
+    └── EngineError           an engine that cannot be reached, or failed
 
 Each carries the place, what was found there and what to do about it; nothing is
 raised for a condition the caller cannot act on.
@@ -67,3 +69,22 @@ class UnservableError(InputError):
 
 class InfeasibleError(InputError):
     """Constraints that cannot all hold; tells the least relaxation."""
+
+
+class MeterError(InputError):
+    """A meter that is missing or may not be read.
+
+    Parameters
+    ----------
+    where, found, cure : str
+        See `InputError`.
+    status : {"missing", "not_permitted", "not_trusted"}
+    """
+
+    def __init__(self, where: str, found: str, cure: str, status: str = "missing") -> None:
+        self.status = status
+        super().__init__(where, found, cure)
+
+
+class EngineError(InputError):
+    """An engine that cannot be reached, or failed."""

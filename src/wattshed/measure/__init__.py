@@ -1,0 +1,1 @@
+"""Measure energy and runtime of queries: meters, windows, engines, campaigns."""

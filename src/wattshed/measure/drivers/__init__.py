@@ -1,0 +1,1 @@
+"""Engine drivers: have an engine answer a query of a given size."""

@@ -1,0 +1,1 @@
+"""One file per meter; see `wattshed.measure.meter`."""

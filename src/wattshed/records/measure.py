@@ -1,0 +1,246 @@
+"""What meters say of energy, and what engines say of the queries they served."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from wattshed.records.common import Boundary, Kind
+
+Scope = Literal["gpu", "gpu_memory", "module", "cpu_package", "dram", "soc", "node", "wall"]
+MeterStatus = Literal["ok", "missing", "not_permitted", "not_trusted"]
+
+BOUNDARIES: dict[Scope, Boundary] = {
+    "gpu": "accelerator",
+    "gpu_memory": "accelerator",
+    "module": "accelerator",
+    "cpu_package": "host",
+    "dram": "host",
+    "soc": "host",
+    "node": "wall",
+    "wall": "wall",
+}
+"""What each scope is counted towards. A module (GPU with its CPU) counts as accelerator."""
+
+
+class MeterInfo(msgspec.Struct, frozen=True):
+    """What a meter measures, and how well its maker says it does.
+
+    Attributes
+    ----------
+    id : str
+        Unique on the machine: ``nvml:0``, ``rapl:package-0``.
+    source : str
+        Name of the adapter, as in `wattshed.measure.meter.METERS`.
+    kind : {"counter", "power", "log", "model"}
+        An energy counter; power that is to be integrated; a record of earlier readings; an
+        estimate.
+    scope : Scope
+    covers : tuple of str
+        Components it counts, by an id that other meters share (a GPU's UUID, ``package-0``): two
+        meters that cover the same component must not be added.
+    vendor, model : str
+        Of the hardware.
+    provenance : {"measured", "derived", "modelled", "published"}
+    resolution_j : float or None
+        Smallest step of the counter.
+    update_period_s : float or None
+        Documented time between new values; None if it is not documented.
+    averaging_s : float
+        Over which power is averaged by the hardware; 0 for instantaneous power.
+    rel_error : float
+        Largest relative error that the maker or a study states; 0 if none is stated.
+    rel_error_source : str
+    range_j : float or None
+        The counter begins anew at this value.
+    note : str
+    """
+
+    id: str
+    source: str
+    kind: Literal["counter", "power", "log", "model"]
+    scope: Scope
+    covers: tuple[str, ...]
+    vendor: str = ""
+    model: str = ""
+    provenance: Kind = "measured"
+    resolution_j: float | None = None
+    update_period_s: float | None = None
+    averaging_s: float = 0.0
+    rel_error: float = 0.0
+    rel_error_source: str = ""
+    range_j: float | None = None
+    note: str = ""
+
+    @property
+    def boundary(self) -> Boundary:
+        """What the scope is counted towards."""
+        return BOUNDARIES[self.scope]
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a meter said at one moment; what it did not say is None, never 0.
+
+    Attributes
+    ----------
+    t_ns : int
+        Monotonic clock, in the middle of the read.
+    t_wall_s : float
+        Since the epoch.
+    energy_j : float or None
+        Counter, from an arbitrary zero, as the hardware gives it: wrap-around is not corrected.
+    power_w : float or None
+    read_s : float
+        How long the read took: the value is of some moment within it.
+    flags : tuple of str
+        What went wrong: ``no_data``, ``not_permitted``, ``stale``, ``scope_widened``.
+    """
+
+    t_ns: int
+    t_wall_s: float
+    energy_j: float | None = None
+    power_w: float | None = None
+    read_s: float = 0.0
+    flags: tuple[str, ...] = ()
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Certificate of a meter: what a short look at its readings shows.
+
+    Attributes
+    ----------
+    meter : str
+        Its id.
+    status : {"ok", "missing", "not_permitted", "not_trusted"}
+    reason : str
+        In one sentence; empty if it is ok.
+    cure : str
+    readings : int
+    seconds : float
+        How long it was looked at.
+    tick_s, tick_sd_s : float or None
+        Time between new values of the counter, as seen; None if it was not seen to change twice.
+    resolution_j : float or None
+        Smallest step seen.
+    mean_power_w : float or None
+        From the counter, or of the power readings.
+    counter_over_power : float or None
+        Energy by the counter over the integral of power; None if it gives only one of them.
+    read_s : float or None
+        Mean time of a read.
+    flags : tuple of str
+        ``frozen``, ``zero``, ``backwards``, ``reset``, ``disagrees``, ``spike``, ``duplicate``,
+        ``stale``, ``gap``, ``part_time``, ``wrong_unit``, ``clock_step``.
+    """
+
+    meter: str
+    status: MeterStatus
+    reason: str = ""
+    cure: str = ""
+    readings: int = 0
+    seconds: float = 0.0
+    tick_s: float | None = None
+    tick_sd_s: float | None = None
+    resolution_j: float | None = None
+    mean_power_w: float | None = None
+    counter_over_power: float | None = None
+    read_s: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+class WindowEnergy(msgspec.Struct, frozen=True):
+    """Energy between two moments, by one meter.
+
+    Attributes
+    ----------
+    meter : str
+    value_j : float or None
+        None where nothing can be said; then `flags` says why.
+    low_j, high_j : float or None
+    method : str
+        ``tick-interpolated``, ``counter-difference``, ``power-trapezoid``, ...
+    coverage : float
+        Part of the window between readings, from 0 to 1.
+    flags : tuple of str
+        ``no_data``, ``gap``, ``reset``, ``wrap``, ``frozen``, ``averaged``, ``short``,
+        ``scope_widened``, ``modelled``, ``clock_step``, ...
+    scope : Scope
+    kind : {"measured", "derived", "modelled", "published"}
+    """
+
+    meter: str
+    value_j: float | None
+    low_j: float | None
+    high_j: float | None
+    method: str
+    coverage: float
+    flags: tuple[str, ...]
+    scope: Scope
+    kind: Kind
+
+
+class DriverInfo(msgspec.Struct, frozen=True):
+    """The deployment that an engine driver drives: the settings columns of the runs format.
+
+    Attributes
+    ----------
+    system, model, engine : str
+    accelerator : str
+    n_accelerators, tensor_parallel : int
+    kv_cache : bool
+    clock_mhz : float or None
+        None if nobody set one.
+    note : str
+        For example that weights are random.
+    """
+
+    system: str
+    model: str
+    engine: str
+    accelerator: str = ""
+    n_accelerators: int = 1
+    tensor_parallel: int = 1
+    kv_cache: bool = True
+    clock_mhz: float | None = None
+    note: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """A query, or a batch of equal queries, that an engine served.
+
+    Attributes
+    ----------
+    input_tokens, output_tokens : int
+        Of each query, as counted by the engine, or by us where `flags` has ``counted_here``.
+    batch_size : int
+    begun_ns, ended_ns : int
+        Monotonic clock: first byte sent, last token received.
+    first_token_ns : int or None
+        None where tokens come all at once.
+    token_ns : tuple of int
+        When each later token came, of the first query of the batch.
+    flags : tuple of str
+        ``counted_here``, ``fewer_tokens``, ``simulated``, ...
+    """
+
+    input_tokens: int
+    output_tokens: int
+    batch_size: int
+    begun_ns: int
+    ended_ns: int
+    first_token_ns: int | None = None
+    token_ns: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def runtime_s(self) -> float:
+        """From the first byte sent to the last token."""
+        return (self.ended_ns - self.begun_ns) * 1e-9
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to the first token."""
+        if self.first_token_ns is None:
+            return None
+        return (self.first_token_ns - self.begun_ns) * 1e-9
