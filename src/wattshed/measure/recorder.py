@@ -1,12 +1,13 @@
-"""Record meters in a thread of its own while something else runs."""
+"""Record meters while something else runs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from wattshed.measure.clock import SYSTEM_CLOCK, Clock
 from wattshed.measure.meter import Meter
 from wattshed.measure.trace import Manifest, Trace, TraceFile
 
@@ -18,11 +19,13 @@ class Recorder:
     ----------
     meters : sequence of Meter
     interval_s : float
-        Between the beginnings of two rounds; a round that takes longer is followed at once.
+        Between two rounds.
     manifest : Manifest, optional
         Of the meters, with nothing else known, unless told.
     file : TraceFile, optional
         Closed at the end.
+    clock : Clock
+        That of the meters.
 
     Examples
     --------
@@ -35,16 +38,17 @@ class Recorder:
         interval_s: float = 0.005,
         manifest: Manifest | None = None,
         file: TraceFile | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.trace = Trace(manifest or Manifest([meter.info for meter in meters]))
         self._meters, self._interval_s, self._file = tuple(meters), interval_s, file
-        self._stop = threading.Event()
+        self._clock = clock
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="wattshed-recorder", daemon=True)
+        self._stop: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         self.read_once()
-        self._thread.start()
+        self._stop = self._clock.repeat(self._interval_s, self.read_once)
         return self
 
     def __exit__(
@@ -53,8 +57,8 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        if self._stop is not None:
+            self._stop()
         self.read_once()
         if self._file is not None:
             self._file.close()
@@ -69,7 +73,3 @@ class Recorder:
                     self._file.add(meter.info.id, reading)
             if self._file is not None:
                 self._file.flush()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self.read_once()
