@@ -13,6 +13,7 @@ from wattshed.cli.shared import (
     note,
     print_json,
     print_tables,
+    progress,
     seed_option,
     write_folder,
 )
@@ -42,7 +43,8 @@ def reproduce(*, study: str, folder: Path | None, seed: int, as_json: bool) -> N
     from wattshed.reproduce import STUDIES
 
     with errors_at_the_edge():
-        found = STUDIES[study](seed=seed)
+        with progress(f"reproducing {study}"):
+            found = STUDIES[study](seed=seed)
         if folder:
             write_folder(found.document, folder)
     if as_json:
