@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
-
 from wattshed.engines.model import Array
 from wattshed.reproduce.greener_load import FULL, MEDIUM, Bench, Loads
 from wattshed.reproduce.greener_settings import (
@@ -21,12 +19,11 @@ from wattshed.reproduce.greener_settings import (
     by_degree,
 )
 from wattshed.reproduce.study import Result
+from wattshed.simulate.pairing import interval_of
 
 OWN_LOAD = "half of each setting's own highest throughput within the SLO"
 SAME = "_same_load"
 QUANTITIES = ("ttft_s", "tbt_s", "power_w", "energy_j")
-T_QUANTILE = {1: np.nan, 2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Of Student's t, two-sided 95 %, by the number of values."""
 
 TITLES = {
     "ttft_s": "mean time to the first token",
@@ -42,8 +39,8 @@ def estimate(values: Array) -> Result:
     mean = float(values.mean())
     if len(values) == 1:
         return {"value": mean, "low": None, "high": None}
-    half = T_QUANTILE[len(values)] * float(values.std(ddof=1)) / len(values) ** 0.5
-    return {"value": mean, "low": mean - half, "high": mean + half}
+    interval = interval_of(values)
+    return {"value": mean, "low": interval.low, "high": interval.high}
 
 
 def simulate_figures(bench: Bench, assumed: Assumed = AS_IN_PROFILE) -> Result:
