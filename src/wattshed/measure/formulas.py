@@ -44,7 +44,8 @@ def overlap_s(begin_s: ArrayLike, dt_s: ArrayLike, window_s: Window) -> Floats:
     t0, t1 = window_s
     if not t0 <= t1:
         raise ParameterError("window", f"ends at {t1:g} s, before {t0:g} s", "swap the two")
-    return np.maximum(np.minimum(begin + dt, t1) - np.maximum(begin, t0), np.zeros(dt.shape))
+    inside: Floats = np.minimum(begin + dt, t1) - np.maximum(begin, t0)
+    return np.clip(inside, 0.0, None)
 
 
 def apple_gpu_energy_j(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def parse_powermetrics(text: str, place: str = "powermetrics") -> PowerLog:
     """
     lines, partial = whole_lines(text)
     samples = [parse_block(block, place, number) for number, block in blocks(lines)]
-    cut_off = bool(samples) and not samples[-1].fields >= samples[0].fields | {"cpu"}
+    cut_off = bool(samples) and not _whole(samples)
     if cut_off:
         del samples[-1]
     if not samples:
@@ -155,7 +156,7 @@ def parse_powermetrics(text: str, place: str = "powermetrics") -> PowerLog:
 def blocks(lines: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
     """Blocks with the number of their first line; what comes before the first is left out."""
     starts = [i for i, line in enumerate(lines) if line.startswith(BEGIN)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         yield start + 1, lines[start:end]
 
 
@@ -176,6 +177,15 @@ def parse_block(lines: Sequence[str], place: str, number: int) -> Sample:
     tasks = _parse_tasks(lines, place, number)
     everyone = tasks.pop().energy_impact if tasks else None
     return Sample(t_wall_s, elapsed_s, power_w, tuple(tasks), everyone)
+
+
+def _whole(samples: Sequence[Sample]) -> bool:
+    """Whether the last sample tells as much as the first; if it is the first, the power of the GPU.
+
+    That is the last power that each sampler prints, but for the ANE's.
+    """
+    least = {"gpu"} if len(samples) == 1 else samples[0].fields
+    return samples[-1].fields >= least
 
 
 def _parse_header(line: str, where: str) -> tuple[float, float]:

@@ -18,7 +18,25 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
-        raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
+        raise _unreadable(path, error) from None
+
+
+def begins_with(path: Path, begin: bytes) -> bool:
+    """Whether a file begins so; it may be too large to be read for that.
+
+    Raises
+    ------
+    FileError
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(len(begin)) == begin
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> FileError:
+    return FileError(str(path), f"cannot be read: {error.strerror}", "check the path")
 
 
 def whole_lines(text: str) -> tuple[list[str], bool]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wattshed.errors import FileError
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.logs import nvidia_smi, powermetrics, rapl_csv, uprof
-from wattshed.measure.logs.text import read_text
+from wattshed.measure.logs.text import begins_with, read_text
 from wattshed.measure.trace import Manifest, Trace, read_trace
 from wattshed.records import MeterInfo, Reading
 from wattshed.records.measure import Scope
@@ -44,10 +44,10 @@ def trace_of_log(path: Path) -> Trace:
     FileError, TableError
         Naming the line.
     """
+    if begins_with(path, b"{"):
+        return read_trace(path)
     text = read_text(path)
     head = next((line for line in text.splitlines() if line.strip()), "")
-    if head.startswith("{"):
-        return read_trace(path)
     return _reader(text, head, str(path))(text, str(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 import threading
@@ -19,6 +20,8 @@ from wattshed.records import MeterInfo
 FIRST_SAMPLE_S = 20.0
 END_S = 2.0
 STALE_PERIODS = 5
+REFUSED = re.compile(r"superuser|password is required|permission|privilege", re.IGNORECASE)
+"""What programs say that must be run by somebody else."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def _end(
 def _refusal(command: Sequence[str], said: str, error: str | None, cure: str) -> MeterError:
     """Why a command said nothing."""
     reason = next((line.strip() for line in said.splitlines() if line.strip()), "")
-    if any(word in said.lower() for word in ("superuser", "password", "permission", "root")):
+    if REFUSED.search(said):
         return MeterError(command[0], f"may not be run: {reason}", cure, "not_permitted")
     found = error or reason or "said nothing"
     return MeterError(command[0], f"gives no power: {found}", cure, "not_trusted")
