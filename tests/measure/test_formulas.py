@@ -28,7 +28,7 @@ GPU = [10.0, 20.0, 4.0]
 
 
 def test_clipping_weights_partial_samples_by_their_overlap():
-    # samples are [0, 0.2), [0.2, 0.5), [0.5, 1.0); the window takes half of the first, 2/5 of the last
+    # samples begin at 0, 0.2 and 0.5 s; the window has half of the first, and 2/5 of the last
     assert apple_gpu_energy_j(GPU, DT, window_s=(0.1, 0.7)) == pytest.approx(
         10 * 0.1 + 20 * 0.3 + 4 * 0.2, abs=1e-9
     )

@@ -22,7 +22,7 @@ def test_the_net_energy_of_a_log_is_that_computed_by_hand():
     # package 0: 50 J in 0.5 s = 100 W, 100 J in 1 s = 100 W; package 1: 80 W and 60 W
     power_w, dt_s = log.mean_power_w(), np.diff(log.t_s)
     assert power_w == pytest.approx(np.array([[100.0, 80.0], [100.0, 60.0]]))
-    # (100-37.5 + 80-39.5) * 0.5 + (100-37.5 + 60-39.5) * 1.0
+    # net of idle: 62.5 + 40.5 W for 0.5 s, then 62.5 + 20.5 W for 1 s
     net_j = 103.0 * 0.5 + 83.0
     assert rapl_net_energy_j(power_w, [37.5, 39.5], dt_s) == pytest.approx(net_j, abs=1e-9)
     # idle above what was drawn: below 0, and left so

@@ -67,13 +67,13 @@ def test_it_follows_a_file_that_grows_past_midnight(tmp_path):
     first, second = open_meters(f"uprof:{path}")
     assert (first.info.id, second.info.covers) == ("uprof:package-0", ("package-1",))
     arguments = Path(path + ".args").read_text().split()
-    assert arguments[:7] == "timechart --event power --interval 100 --duration".split() + ["99999"]
+    assert " ".join(arguments[:8]) == "timechart --event power --interval 100 --duration 99999 -o"
     assert (first.read().energy_j, first.read().power_w) == (pytest.approx(10.0, abs=1e-9), 100.0)
     (tmp_path / "more").touch()
     last = wait_for(first, lambda r: r.power_w == 300.0)
     # 100 W * 0.1 s + 200 W * 0.05 s + 300 W * 0.2 s
-    assert last.energy_j == pytest.approx(10 + 10 + 60, abs=1e-6)
-    assert second.read().energy_j == pytest.approx(5 + 3 + 14, abs=1e-6)
+    assert last.energy_j == pytest.approx(10 + 10 + 60, abs=1e-9)
+    assert second.read().energy_j == pytest.approx(5 + 3 + 14, abs=1e-9)
     folder = Path(arguments[-1])
     assert folder.exists()
     del first, second
@@ -127,3 +127,5 @@ def test_an_argument_names_a_program_and_a_process():
     assert parse_argument("/opt/u,pid=7") == ("/opt/u", 7)
     with pytest.raises(InputError, match="'pid=me' has no number"):
         parse_argument("pid=me")
+    with pytest.raises(InputError, match="cores of process 4194305 cannot be seen"):
+        open_meters("uprof:pid=4194305")

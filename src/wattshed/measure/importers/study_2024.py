@@ -75,7 +75,7 @@ def read_study_run(
     calls = _read_results(results)
     samples = _read_samples(power, [call["event"] for _, call in calls]) if power else None
     rows = [_row(call, samples, recorded, f"{results}: row {number}") for number, call in calls]
-    return check_columns(RawTable(pl.DataFrame(rows), str(results), calls[0][0]), COLUMNS)
+    return check_columns(RawTable(pl.DataFrame(rows), f"{results}: inferences", 1), COLUMNS)
 
 
 def _read_results(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -3,8 +3,8 @@
 The first line names the columns, separated by commas, semicolons or tabs. One is the time: ``t``,
 ``time`` or ``timestamp`` in s, or with the unit in its name (``t_ns``, ``time_ms``). The others
 name a package and a unit in any style: ``package-0 energy (uJ)``, ``package_1_uj``,
-``pkg0_power_w``, ``cpu0 [mW]``. Energies are counters from an arbitrary zero; columns of other names
-are left out.
+``pkg0_power_w``, ``cpu0 [mW]``. Energies are counters from an arbitrary zero. Columns of other
+names are left out.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ def _of_powermetrics(text: str, place: str) -> Trace:
             period_s = float(np.median(log.dt_s))
             info = apple_info(name, period_s, CUT_OFF if log.cut_off else "")
             _add(trace, info, _summed(log.begin_s, log.dt_s, power_w, log.wall_start_s))
+    if not trace.manifest.meters:
+        raise FileError(place, "has no power", "add the samplers cpu_power and gpu_power")
     return trace
 
 

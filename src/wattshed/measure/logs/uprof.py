@@ -22,7 +22,7 @@ BEGIN = "PROFILE RECORDS"
 INTERVAL = re.compile(r"Sampling Interval:,\s*(\d+) milli-seconds")
 POWER = re.compile(r"(socket|core)(\d+)(-package)?-power", re.IGNORECASE)
 CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}):(\d{1,3})")
-DAY_S = 86400.0
+DAY_MS = 86_400_000
 DEFAULT_INTERVAL_S = 0.1
 CURE = "give the timechart.csv that AMDuProfCLI timechart --event power wrote"
 
@@ -86,31 +86,31 @@ def parse_uprof(text: str, place: str = "timechart") -> Timechart:
     if start is None:
         raise FileError(place, f"has no line {BEGIN!r} with a table after it", CURE)
     columns = parse_columns(lines[start - 1], at_line(place, start))
-    found: list[tuple[float, list[float]]] = []
+    found: list[tuple[int, list[float]]] = []
     for number, line in enumerate(lines[start:], start + 1):
         if not line.strip():
             break
         found.append(parse_record(line, columns, at_line(place, number)))
         if len(found) > 1:
-            clock_s = unroll(found[-2][0], found[-1][0], at_line(place, number))
-            found[-1] = (clock_s, found[-1][1])
+            clock_ms = unroll(found[-2][0], found[-1][0], at_line(place, number))
+            found[-1] = (clock_ms, found[-1][1])
     if not found:
         raise FileError(place, "has no record of power", CURE)
     return _timechart(found, columns, interval_of(lines[:start]), cut_off)
 
 
 def _timechart(
-    found: Sequence[tuple[float, list[float]]], columns: Columns, interval_s: float, cut_off: bool
+    found: Sequence[tuple[int, list[float]]], columns: Columns, interval_s: float, cut_off: bool
 ) -> Timechart:
-    clock_s = np.array([clock for clock, _ in found])
-    dt_s = np.diff(clock_s, prepend=clock_s[0] - interval_s)
+    clock_ms = np.array([clock for clock, _ in found])
+    dt_s = np.concatenate(([interval_s], np.diff(clock_ms) * 1e-3))
     power_w = np.array([values for _, values in found], float)
-    end_s = clock_s - clock_s[0] + interval_s
+    end_s = (clock_ms - clock_ms[0]) * 1e-3 + interval_s
     sockets = len(columns.sockets)
     return Timechart(
         end_s - dt_s,
         dt_s,
-        float(clock_s[0]),
+        float(clock_ms[0]) * 1e-3,
         interval_s,
         tuple(columns.sockets),
         tuple(columns.cores),
@@ -156,8 +156,8 @@ def parse_columns(line: str, where: str) -> Columns:
     )
 
 
-def parse_record(line: str, columns: Columns, where: str) -> tuple[float, list[float]]:
-    """Time of the day in s, and powers in W: sockets, then cores.
+def parse_record(line: str, columns: Columns, where: str) -> tuple[int, list[float]]:
+    """Time of the day in ms, and powers in W: sockets, then cores.
 
     Raises
     ------
@@ -172,18 +172,18 @@ def parse_record(line: str, columns: Columns, where: str) -> tuple[float, list[f
     hours, minutes, seconds, milliseconds = (int(part) for part in clock.groups())
     at = [*columns.sockets.values(), *columns.cores.values()]
     power_w = [finite(values[i], where, "a power in W") for i in at]
-    return hours * 3600 + minutes * 60 + seconds + milliseconds * 1e-3, power_w
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds, power_w
 
 
-def unroll(before_s: float, clock_s: float, where: str) -> float:
-    """Time of the day, counted on past midnight from an earlier one.
+def unroll(before_ms: int, clock_ms: int, where: str) -> int:
+    """Time of the day in ms, counted on past midnight from an earlier one.
 
     Raises
     ------
     FileError
         If it does not come later.
     """
-    later = clock_s + round((before_s - clock_s) / DAY_S) * DAY_S
-    if later <= before_s:
+    later = clock_ms + round((before_ms - clock_ms) / DAY_MS) * DAY_MS
+    if later <= before_ms:
         raise FileError(where, "is not later than the record before it", "cut the log there")
     return later

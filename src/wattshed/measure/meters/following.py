@@ -202,12 +202,14 @@ def _end(
     board.stopped.set()
     with contextlib.suppress(PermissionError):  # one run by sudo ends by itself, see _run
         process.terminate()
+    if thread is not threading.current_thread():  # in which garbage may be collected, too
+        thread.join(END_S)
     try:
         process.wait(END_S)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(PermissionError, subprocess.TimeoutExpired):
             process.kill()
-    thread.join(END_S)
+            process.wait(END_S)
     cleanup()
 
 

@@ -51,6 +51,10 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     ParameterError, MeterError
     """
     program, pid = parse_argument(argument)
+    if pid is not None and not cores_of(pid):
+        raise ParameterError(
+            "meter", f"the cores of process {pid} cannot be seen", "give one that runs, on Linux"
+        )
     folder = tempfile.TemporaryDirectory(prefix="wattshed-uprof-")
     chart = Chart(Path(folder.name), pid)
     source = Followed(
@@ -89,7 +93,9 @@ def parse_argument(argument: str) -> tuple[str, int | None]:
 
 
 def cores_of(pid: int) -> tuple[int, ...]:
-    """Cores on which threads of a process run, or ran last; none if it has ended."""
+    """Cores on which threads of a process run, or ran last; none if that cannot be seen."""
+    if not hasattr(psutil.Process, "cpu_num"):
+        return ()
     try:
         threads = [thread.id for thread in psutil.Process(pid).threads()]
     except psutil.Error:
@@ -118,7 +124,7 @@ class Chart:
         self._folder, self._pid = folder, pid
         self._head: list[str] = []
         self._columns: Columns | None = None
-        self._clock_s: float | None = None
+        self._clock_ms: int | None = None
         self._interval_s = PERIOD_S
         self._rest, self._number = "", 0
 
@@ -153,17 +159,19 @@ class Chart:
     def _record(self, line: str, columns: Columns, where: str, board: Board) -> None:
         if not line.strip():
             return
-        clock_s, values = parse_record(line, columns, where)
-        if self._clock_s is not None:
-            clock_s = unroll(self._clock_s, clock_s, where)
-        dt_s = self._interval_s if self._clock_s is None else clock_s - self._clock_s
-        self._clock_s = clock_s
+        clock_ms, values = parse_record(line, columns, where)
+        dt_s = self._interval_s
+        if self._clock_ms is not None:
+            clock_ms = unroll(self._clock_ms, clock_ms, where)
+            dt_s = (clock_ms - self._clock_ms) * 1e-3
+        self._clock_ms = clock_ms
         sockets = len(columns.sockets)
         power_w = {str(name): values[i] for i, name in enumerate(columns.sockets)}
         if self._pid is not None:
             active = cores_of(self._pid)
             at = {core: values[sockets + i] for i, core in enumerate(columns.cores)}
-            power_w[CORES] = sum(at[core] for core in active if core in at)
+            if active and set(active) <= set(at):  # else its power is not known: it is no 0
+                power_w[CORES] = sum(at[core] for core in active)
         board.post(dt_s, power_w)
 
 
