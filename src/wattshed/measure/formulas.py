@@ -197,7 +197,7 @@ def counter_energy_j(start: float, end: float, unit: str) -> float:
     """
     if unit not in UNITS:
         raise ParameterError("unit", f"{unit!r} is unknown", f"use one of {', '.join(UNITS)}")
-    if end < start:
+    if not end >= start:
         raise TableError("counter", f"goes back from {start:g} to {end:g}", "leave the run out")
     return (end - start) * UNITS[unit]
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from wattshed.errors import MeterError
@@ -93,10 +94,11 @@ def test_the_program_ends_when_its_meters_are_forgotten(tmp_path):
         "say(200, 1, 1)\nuntil('never')",
     )
     meters = open_meters(f"powermetrics:{path}")
-    process = Path("/proc") / Path(path + ".pid").read_text()
-    assert process.exists()
+    pid = int(Path(path + ".pid").read_text())
+    assert len(meters) == 3
+    assert psutil.pid_exists(pid)
     del meters
-    assert not process.exists()
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize(
