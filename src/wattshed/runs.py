@@ -8,6 +8,7 @@ how long a query took, and no more.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import polars as pl
 from msgspec import structs
 
 from wattshed.data.catalog import dataset_names, dataset_path, provenance_of, users_own
-from wattshed.errors import TableError
-from wattshed.files import sha256
+from wattshed.errors import FileError, TableError
+from wattshed.files import sha256, write_atomically
 from wattshed.records import Provenance
 from wattshed.tables import Column, RawTable, check_columns, read_raw
 
@@ -152,6 +153,28 @@ def check_runs(raw: RawTable) -> pl.DataFrame:
     )
     _check_power(raw, table)
     return table
+
+
+def write_runs(table: pl.DataFrame, path: Path) -> None:
+    """Write runs as the suffix of the file says, whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If the suffix is unknown, or the file cannot be written.
+    """
+    content = io.BytesIO()
+    if path.suffix == ".csv":
+        table.write_csv(content)
+    elif path.suffix == ".parquet":
+        table.write_parquet(content)
+    elif path.suffix in (".jsonl", ".ndjson"):
+        table.write_ndjson(content)
+    else:
+        raise FileError(
+            str(path), f"unknown kind of file {path.suffix!r}", "use one of .csv, .parquet, .jsonl"
+        )
+    write_atomically(path, content.getvalue())
 
 
 def has_flag(flag: str) -> pl.Expr:
