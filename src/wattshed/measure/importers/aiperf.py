@@ -68,6 +68,7 @@ class _Models(msgspec.Struct, frozen=True):
 
 class _Phase(msgspec.Struct, frozen=True):
     kind: str = ""
+    type: str = ""
     concurrency: int | None = None
 
 
@@ -173,7 +174,11 @@ def read_summary(path: Path) -> list[Benchmark]:
         "trials": [count],
         "flags": ["mixed_lengths" if any(_spread(one) for one in lengths) else ""],
     }
-    phases = [phase for phase in found.input_config.phases if phase.kind == "profiling"]
+    phases = [
+        phase
+        for phase in found.input_config.phases
+        if (phase.kind, phase.type) == ("profiling", "concurrency")
+    ]
     settings: dict[str, Setting] = {
         "model": ",".join(item.name for item in found.input_config.models.items) or None,
         "batch_size": phases[0].concurrency if len(phases) == 1 else None,

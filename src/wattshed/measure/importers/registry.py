@@ -205,6 +205,8 @@ def import_runs(
     path = Path(path)
     importer = IMPORTERS[recognise(path)]
     benchmarks = importer.read(path, tokens or Tokens())
+    if not benchmarks:
+        raise FileError(str(path), "no benchmarks in it", "give a file with at least one")
     if energy is not None:
         benchmarks = [_metered(path, Path(energy), each) for each in benchmarks]
     shaped = [_shaped(path, each, rows) for each in benchmarks]

@@ -23,11 +23,13 @@ class _Result(msgspec.Struct, frozen=True):
     errors: list[str | None]
     latencies: list[float] | None = None
     max_concurrency: int | None = None
+    request_rate: float | str | None = None
 
 
 def recognise(keys: frozenset[str]) -> bool:
-    """Told by the totals that it always has."""
-    return keys >= {"model_id", "duration", "completed", "total_input_tokens"}
+    """Told by the totals that it always has; the ML.ENERGY benchmark has them, and others."""
+    always = {"model_id", "duration", "completed", "total_input_tokens"}
+    return keys >= always and "steady_state_energy" not in keys
 
 
 def read(path: Path) -> list[Benchmark]:
@@ -52,10 +54,15 @@ def read(path: Path) -> list[Benchmark]:
         Benchmark(
             rows,
             "requests",
-            {"model": found.model_id, "engine": "vllm", "batch_size": found.max_concurrency},
+            {"model": found.model_id, "batch_size": _concurrency(found)},
             notes=failed + left_out,
         )
     ]
+
+
+def _concurrency(found: _Result) -> int | None:
+    """Requests that were always in flight: with a rate, the maximum is a bound and no more."""
+    return found.max_concurrency if found.request_rate == "inf" else None
 
 
 def _refuse_unequal(path: Path, found: _Result) -> None:
