@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from wattshed import fit_profiles, read_runs
 from wattshed.errors import InputError
 from wattshed.fit.campaign import Options
-from wattshed.measure.importers.aiperf import energy_between
+from wattshed.measure.importers.aiperf_telemetry import energy_between
 from wattshed.measure.importers.registry import IMPORTERS, Tokens, import_runs, recognise, together
 from wattshed.runs import COLUMNS, write_runs
 
@@ -351,6 +351,7 @@ NONE = "Object missing required field"
         ("vllm-bench", {"input_lens": None}, "missing required field `input_lens`.*save-detailed"),
         ("vllm-bench", {"ttfts": [0.1]}, "unequal lengths: input_lens 4, .*ttfts 1"),
         ("vllm-bench", {"errors": ["x"] * 4}, "none of 0 has input and output tokens"),
+        ("aiperf-summary", {"request_count": {"unit": "requests", "avg": 0.0}}, "request_count: 0"),
         ("vllm-bench", {"ttfts": [-0.1] * 4}, "column ttft_s"),
         ("guidellm", {"benchmarks": [{"requests": {}}]}, r"`successful` - at `\$.benchmarks"),
         ("guidellm", {"benchmarks": []}, "no benchmarks"),
@@ -379,9 +380,31 @@ def test_a_foreign_file_is_refused_with_what_is_known(tmp_path: Path, content: b
         import_runs(path, system="lab")
 
 
+def test_rates_in_one_file_are_told_apart(tmp_path: Path) -> None:
+    """Two benchmarks without a fixed concurrency would be one deployment."""
+    first = json.loads(sample("guidellm").read_text())["benchmarks"][0]
+    rates = [
+        {**first, "config": {"strategy": {"type_": "poisson", "rate": rate}}} for rate in (2.0, 4.5)
+    ]
+    found = import_runs(changed(tmp_path, "guidellm", benchmarks=rates), system="lab", model="m")
+    assert found.table["experiment"].unique().sort().to_list() == ["poisson-2.0", "poisson-4.5"]
+    assert "batch_size" not in found.table.columns
+    assert found.notes == ("several experiments: fit them apart (wattshed fit --experiment NAME)",)
+
+
+def test_a_summary_says_what_its_energy_was_made_of(tmp_path: Path) -> None:
+    by_counter = import_runs(sample("aiperf-summary"), system="lab").table["method"][0]
+    assert "by counters read" in by_counter
+    path = changed(tmp_path, "aiperf-summary", telemetry_data=None, was_cancelled=True)
+    found = import_runs(path, system="lab")
+    assert "the file does not say" in found.table["method"][0]
+    assert "the benchmark was cancelled before its end" in found.notes
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"gpus": 2}, "gpus: no setting of runs; use one of system"),
         ({"system": None}, "--system: not given"),
         ({"path": sample("aiperf")}, "--model: not given"),
         ({"path": sample("aiperf-summary"), "rows": "requests"}, "--rows: requests, but .* means"),

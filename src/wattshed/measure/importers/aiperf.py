@@ -1,18 +1,16 @@
-"""Files of NVIDIA AIPerf: requests, their summary with energy, and what the GPUs' meters said."""
+"""Files of NVIDIA AIPerf: requests, and their summary with energy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from wattshed.errors import TableError
 from wattshed.files import read_json
 from wattshed.measure.importers.found import (
+    CONCURRENCY,
     UNLIKE,
     Benchmark,
     Energy,
@@ -28,9 +26,9 @@ from wattshed.measure.importers.found import (
 from wattshed.records import Kind
 
 CURE = "give a file that `aiperf profile` wrote"
-TELEMETRY_UNIT = "MJ"
-"""Of `nvidia_energy_consumption` and `amd_energy_consumption`: megajoules, not millijoules."""
 NS_PER_S = 1e9
+CANCELLED = "the benchmark was cancelled before its end"
+GRACE = "the total may reach 0.67 s beyond the last request; failed requests have their part in it"
 
 
 class _Metric(msgspec.Struct, frozen=True):
@@ -79,6 +77,7 @@ class _Input(msgspec.Struct, frozen=True):
 
 class _Gpu(msgspec.Struct, frozen=True):
     gpu_name: str = ""
+    metrics: dict[str, msgspec.Raw] = {}
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
@@ -87,6 +86,11 @@ class _Endpoint(msgspec.Struct, frozen=True):
 
 class _Telemetry(msgspec.Struct, frozen=True):
     endpoints: dict[str, _Endpoint] = {}
+
+    @property
+    def gpus(self) -> list[_Gpu]:
+        """Of all endpoints."""
+        return [gpu for each in self.endpoints.values() for gpu in each.gpus.values()]
 
 
 class _Summary(msgspec.Struct, frozen=True):
@@ -99,12 +103,7 @@ class _Summary(msgspec.Struct, frozen=True):
     amd_total_gpu_energy: _Total | None = None
     input_config: _Input = _Input()
     telemetry_data: _Telemetry | None = None
-
-
-class _Sample(msgspec.Struct, frozen=True):
-    timestamp_ns: int
-    gpu_uuid: str
-    telemetry_data: dict[str, object]
+    was_cancelled: bool = False
 
 
 def recognise(keys: frozenset[str]) -> bool:
@@ -115,11 +114,6 @@ def recognise(keys: frozenset[str]) -> bool:
 def recognise_summary(keys: frozenset[str]) -> bool:
     """Summary: `profile_export_aiperf.json`."""
     return keys >= {"request_latency", "input_sequence_length", "output_sequence_length"}
-
-
-def recognise_telemetry(keys: frozenset[str]) -> bool:
-    """What meters said: `gpu_telemetry_export.jsonl`."""
-    return keys >= {"gpu_uuid", "telemetry_data"}
 
 
 def read(path: Path) -> list[Benchmark]:
@@ -160,41 +154,50 @@ def _row(path: Path, found: _Record) -> Request:
 def read_summary(path: Path) -> list[Benchmark]:
     """One row: the mean of the requests, with an equal part of the energy for each."""
     found = read_json(path, _Summary, CURE)
-    latency, ttft = found.request_latency, found.time_to_first_token
-    lengths = (found.input_sequence_length, found.output_sequence_length)
     count = round(found.request_count.avg)
+    if count < 1:
+        raise TableError(f"{path}: request_count", f"{count}", "give a benchmark that served some")
+    row = _mean_row(path, found, count)
+    energy = _energy(path, found, count)
+    settings = _settings(found)
+    told = {CANCELLED: found.was_cancelled, CONCURRENCY: settings["batch_size"], GRACE: energy}
+    notes = tuple(note for note, holds in told.items() if holds)
+    kind: Kind = "derived" if energy else "measured"
+    return [with_energy(Benchmark(row, "mean", settings, energy, kind, notes))]
+
+
+def _mean_row(path: Path, found: _Summary, count: int) -> pl.DataFrame:
+    lengths = (found.input_sequence_length, found.output_sequence_length)
+    latency, ttft = found.request_latency, found.time_to_first_token
+    spread_s = None
+    if latency.std is not None:
+        spread_s = _time(path, "request_latency", latency, latency.std)
     row = {
-        "input_tokens": [round(lengths[0].avg)],
-        "output_tokens": [round(lengths[1].avg)],
-        "runtime_s": [_time(path, "request_latency", latency, latency.avg)],
-        "runtime_sd_s": [
-            None if latency.std is None else _time(path, "request_latency", latency, latency.std)
-        ],
-        "ttft_s": [ttft and _time(path, "time_to_first_token", ttft, ttft.avg)],
-        "trials": [count],
-        "flags": ["mixed_lengths" if any(_spread(one) for one in lengths) else ""],
+        "input_tokens": round(lengths[0].avg),
+        "output_tokens": round(lengths[1].avg),
+        "runtime_s": _time(path, "request_latency", latency, latency.avg),
+        "runtime_sd_s": spread_s,
+        "ttft_s": ttft and _time(path, "time_to_first_token", ttft, ttft.avg),
+        "trials": count,
+        "flags": "mixed_lengths" if any(_spread(one) for one in lengths) else "",
     }
-    phases = [
-        phase
+    return pl.DataFrame([row])
+
+
+def _settings(found: _Summary) -> dict[str, Setting]:
+    """Model, concurrency where it was held, and the accelerators whose energy was added up."""
+    held = [
+        phase.concurrency
         for phase in found.input_config.phases
         if (phase.kind, phase.type) == ("profiling", "concurrency")
     ]
-    settings: dict[str, Setting] = {
-        "model": ",".join(item.name for item in found.input_config.models.items) or None,
-        "batch_size": phases[0].concurrency if len(phases) == 1 else None,
-        **_accelerators(found.telemetry_data),
+    gpus = found.telemetry_data.gpus if found.telemetry_data else []
+    return {
+        "model": ",".join(item.name for item in found.input_config.models.items),
+        "batch_size": held[0] if len(held) == 1 else None,
+        "accelerator": ",".join(sorted({gpu.gpu_name for gpu in gpus})),
+        "n_accelerators": len(gpus) or None,
     }
-    energy = _energy(path, found, count)
-    kind: Kind = "derived" if energy else "measured"
-    return [with_energy(Benchmark(pl.DataFrame(row), "mean", settings, energy, kind))]
-
-
-def _accelerators(telemetry: _Telemetry | None) -> dict[str, Setting]:
-    """Those whose energy was added up."""
-    if telemetry is None:
-        return {}
-    names = [gpu.gpu_name for each in telemetry.endpoints.values() for gpu in each.gpus.values()]
-    return {"accelerator": ",".join(sorted(set(names))), "n_accelerators": len(names) or None}
 
 
 def _time(path: Path, name: str, metric: _Total, value: float) -> float:
@@ -210,65 +213,14 @@ def _energy(path: Path, found: _Summary, count: int) -> Energy | None:
         total: _Total | None = getattr(found, name)
         if total is not None:
             joules = in_joules(f"{path}: {name}.unit", total.avg, total.unit)
-            method = f"aiperf: {name} of the whole benchmark, sampled every 333 ms"
+            method = f"aiperf: {name}, {_made_of(found.telemetry_data)}"
             return Energy(joules / count, method, "shared_equally")
     return None
 
 
-@dataclass(frozen=True)
-class Metered:
-    """Joules of all GPUs between two moments, with their least and most, and how many GPUs."""
-
-    value_j: float
-    low_j: float
-    high_j: float
-    gpus: int
-
-
-def energy_between(path: Path, begin_s: float, end_s: float) -> Metered:
-    """What energy counters say of the time between two moments since the epoch.
-
-    Between samples a counter is taken to rise evenly; the bounds are differences between samples
-    inside, and around, the two moments.
-
-    Raises
-    ------
-    TableError
-        If the samples of a GPU do not reach from one moment to the other, or have no counter.
-    """
-    samples: dict[str, list[tuple[float, float]]] = {}
-    for sample in read_lines(path, _Sample, CURE):
-        counter = sample.telemetry_data.get(
-            "nvidia_energy_consumption", sample.telemetry_data.get("amd_energy_consumption")
-        )
-        if isinstance(counter, int | float):
-            joules = in_joules(f"{path}: energy_consumption", counter, TELEMETRY_UNIT)
-            samples.setdefault(sample.gpu_uuid, []).append((sample.timestamp_ns / NS_PER_S, joules))
-    if not samples:
-        raise TableError(str(path), "no energy counter", "use GPUs whose exporter has one")
-    each = [_between(path, gpu, np.array(s), begin_s, end_s) for gpu, s in samples.items()]
-    value, low, high = (float(sum(part)) for part in zip(*each, strict=True))
-    return Metered(value, low, high, len(each))
-
-
-def _between(
-    path: Path,
-    gpu: str,
-    samples: NDArray[np.float64],
-    t0: float,
-    t1: float,
-) -> tuple[float, float, float]:
-    at, counter = samples[np.argsort(samples[:, 0])].T
-    if t0 < at[0] or t1 > at[-1]:
-        raise TableError(
-            f"{path}: {gpu}",
-            f"samples from {at[0]:.3f} to {at[-1]:.3f} s, requests from {t0:.3f} to {t1:.3f} s",
-            "give the telemetry of the same benchmark",
-        )
-    if (np.diff(counter) < 0).any():
-        raise TableError(f"{path}: {gpu}", "the counter falls", "measure again: it was reset")
-    a, b = np.interp([t0, t1], at, counter)
-    inside = counter[(at >= t0) & (at <= t1)]
-    low = inside[-1] - inside[0] if len(inside) else 0.0
-    before, after = counter[at <= t0][-1], counter[at >= t1][0]
-    return float(b - a), float(low), float(after - before)
+def _made_of(telemetry: _Telemetry | None) -> str:
+    """What AIPerf makes a total of: counters, or without them mean power times time."""
+    metrics = [gpu.metrics for gpu in telemetry.gpus] if telemetry else []
+    if metrics and all(any("energy_consumption" in name for name in each) for each in metrics):
+        return "by counters read every 333 ms"
+    return "by counters, or mean power times time: the file does not say"

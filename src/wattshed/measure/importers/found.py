@@ -20,6 +20,8 @@ Setting = str | float | int | None
 
 UNLIKE = 0.05
 """Relative standard deviation of token counts above which a mean is flagged ``mixed_lengths``."""
+CONCURRENCY = "batch_size is the concurrency that was set: the engine's may be smaller"
+"""Note of readers that take it so."""
 SHAPES: dict[str, pl.DataType] = {
     "input_tokens": pl.Int64(),
     "output_tokens": pl.Int64(),

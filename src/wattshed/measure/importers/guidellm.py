@@ -7,7 +7,13 @@ from pathlib import Path
 import msgspec
 
 from wattshed.files import read_json
-from wattshed.measure.importers.found import Benchmark, Request, counted, requests_frame
+from wattshed.measure.importers.found import (
+    CONCURRENCY,
+    Benchmark,
+    Request,
+    counted,
+    requests_frame,
+)
 
 CURE = "write it with `guidellm run --output kind=json`"
 
@@ -77,13 +83,14 @@ def _benchmark(path: Path, found: _Benchmark) -> Benchmark:
         ],
     )
     strategy, sample = found.config.strategy, found.config.sample_size
+    concurrency = 1 if strategy.type_ == "synchronous" else strategy.streams
     sampled = (f"the tool kept a sample of {sample} requests",) if sample else ()
     return Benchmark(
         rows,
         "requests",
         {
             "model": found.config.backend.model,
-            "batch_size": 1 if strategy.type_ == "synchronous" else strategy.streams,
+            "batch_size": concurrency,
             "experiment": "-".join(
                 str(part) for part in (strategy.type_, strategy.streams or strategy.rate) if part
             ),
@@ -91,7 +98,8 @@ def _benchmark(path: Path, found: _Benchmark) -> Benchmark:
         notes=counted(len(found.requests.errored), "that failed")
         + counted(len(found.requests.incomplete), "that were not finished")
         + left_out
-        + sampled,
+        + sampled
+        + ((CONCURRENCY,) if concurrency else ()),
         window_s=(
             min(r.request_start_time for r in served),
             max(r.request_end_time for r in served),

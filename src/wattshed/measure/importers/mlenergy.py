@@ -24,6 +24,7 @@ from wattshed.measure.importers.found import (
 )
 
 CURE = "give a results.json, or configurations of the leaderboard, of the ML.ENERGY benchmark"
+FULL_BATCH = "batch_size is max_num_seqs: energy is of the time in which the batch was full"
 METHOD = "ML.ENERGY: steady-state energy per output token, times the mean output"
 
 
@@ -81,7 +82,8 @@ def read(path: Path) -> list[Benchmark]:
     }
     failed = counted(len(found.results) - len(served), "that failed")
     energy = Energy(energy_j, METHOD, "shared_by_token")
-    return [Benchmark(rows, "requests", settings, energy, "derived", failed + left_out)]
+    notes = (*failed, *left_out, FULL_BATCH)
+    return [Benchmark(rows, "requests", settings, energy, "derived", notes)]
 
 
 def recognise_leaderboard(keys: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ test discovers it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,17 @@ import msgspec
 import polars as pl
 
 from wattshed.errors import FileError, ParameterError
-from wattshed.measure.importers import aiperf, codecarbon, guidellm, mlenergy, vllm_bench
+from wattshed.measure.importers import (
+    aiperf,
+    aiperf_telemetry,
+    codecarbon,
+    guidellm,
+    mlenergy,
+    vllm_bench,
+)
 from wattshed.measure.importers.found import Benchmark, Energy, Setting, mean_of
 from wattshed.records import Kind
-from wattshed.runs import COLUMNS, check_runs
+from wattshed.runs import COLUMNS, SETTINGS, check_runs
 from wattshed.tables import RawTable
 
 Shape = Literal["auto", "requests", "mean"]
@@ -94,7 +101,7 @@ IMPORTERS: dict[str, Importer] = {
             "profile_export_aiperf.json",
         ),
         Importer(
-            TELEMETRY, aiperf.recognise_telemetry, _telemetry_alone, "gpu_telemetry_export.jsonl"
+            TELEMETRY, aiperf_telemetry.recognise, _telemetry_alone, "gpu_telemetry_export.jsonl"
         ),
         Importer(
             "vllm-bench",
@@ -155,7 +162,7 @@ def _keys(path: Path) -> frozenset[str]:
         raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
     line = content.partition(b"\n")[0]
     if not content.startswith(b"{"):
-        return frozenset(line.decode(errors="replace").strip().split(",")) - {""}
+        return frozenset(line.decode(errors="replace").strip().replace('"', "").split(",")) - {""}
     try:
         return frozenset(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
     except msgspec.DecodeError:
@@ -210,14 +217,18 @@ def import_runs(
     if energy is not None:
         benchmarks = [_metered(path, Path(energy), each) for each in benchmarks]
     shaped = [_shaped(path, each, rows) for each in benchmarks]
-    given = {"system": system, **{k: v for k, v in settings.items() if v is not None}}
+    given = {"system": system, **_known(settings)}
     _refuse_missing(path, shaped, given)
     frame = pl.concat([_with_settings(each, given) for each in shaped], how="diagonal_relaxed")
     table = check_runs(RawTable(frame, str(path), 1))
     held = [c.name for c in COLUMNS if table[c.name].null_count() < table.height]
-    notes = [note for each in shaped for note in each.notes]
-    if any("batch_size" not in given and each.settings.get("batch_size") for each in shaped):
-        notes.append("batch_size is the concurrency that was set: the engine's may be smaller")
+    notes = [note for each in shaped for note in each.notes if not _told(note, given)]
+    if (
+        "experiment" in held
+        and table["batch_size"].null_count()
+        and table["experiment"].n_unique() > 1
+    ):
+        notes.append("several experiments: fit them apart (wattshed fit --experiment NAME)")
     return ImportedRuns(
         table.select(held),
         tuple(dict.fromkeys(notes)),
@@ -246,14 +257,17 @@ def _metered(path: Path, energy: Path, benchmark: Benchmark) -> Benchmark:
         raise FileError(
             str(path), "requests without times of day", "give requests of aiperf or guidellm"
         )
-    found = aiperf.energy_between(energy, *benchmark.window_s)
+    found = aiperf_telemetry.energy_between(energy, *benchmark.window_s)
     value_j, low_j, high_j = (
         joules / benchmark.rows.height for joules in (found.value_j, found.low_j, found.high_j)
     )
     method = "aiperf: energy counter of all GPUs from the first request to the last token"
     shared = Energy(value_j, method, "shared_equally", low_j, high_j)
     settings = {**benchmark.settings, "n_accelerators": found.gpus}
-    return replace(benchmark, settings=settings, energy=shared, kind="derived")
+    notes = benchmark.notes
+    if any("left out" in note for note in notes):
+        notes += ("energy of what was left out is in that of the others",)
+    return replace(benchmark, settings=settings, energy=shared, kind="derived", notes=notes)
 
 
 def _shaped(path: Path, benchmark: Benchmark, rows: Shape) -> Benchmark:
@@ -267,6 +281,14 @@ def _shaped(path: Path, benchmark: Benchmark, rows: Shape) -> Benchmark:
     return replace(benchmark, energy=None, kind="measured", notes=(*benchmark.notes, note))
 
 
+def _known(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """Settings that were given; one that runs do not have is an error."""
+    for name in settings:
+        if name not in SETTINGS:
+            raise ParameterError(name, "no setting of runs", f"use one of {', '.join(SETTINGS)}")
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def _refuse_missing(path: Path, benchmarks: list[Benchmark], given: dict[str, Any]) -> None:
     for name in ("system", "model"):
         known = given.get(name) or all(each.settings.get(name) for each in benchmarks)
@@ -274,6 +296,11 @@ def _refuse_missing(path: Path, benchmarks: list[Benchmark], given: dict[str, An
             raise ParameterError(
                 f"--{name}", f"not given, and {path} does not say it", f"give --{name} NAME"
             )
+
+
+def _told(note: str, given: dict[str, Any]) -> bool:
+    """Whether a note is of a setting that was given instead."""
+    return "batch_size" in given and note.startswith("batch_size is")
 
 
 def _with_settings(benchmark: Benchmark, given: dict[str, Any]) -> pl.DataFrame:

@@ -8,7 +8,13 @@ import msgspec
 
 from wattshed.errors import TableError
 from wattshed.files import read_json
-from wattshed.measure.importers.found import Benchmark, Request, counted, requests_frame
+from wattshed.measure.importers.found import (
+    CONCURRENCY,
+    Benchmark,
+    Request,
+    counted,
+    requests_frame,
+)
 
 CURE = "run `vllm bench serve` again with --save-result --save-detailed"
 
@@ -50,12 +56,13 @@ def read(path: Path) -> list[Benchmark]:
     ]
     rows, left_out = requests_frame(path, served)
     failed = counted(len(latencies) - len(served), "that failed")
+    concurrency = _concurrency(found)
     return [
         Benchmark(
             rows,
             "requests",
-            {"model": found.model_id, "batch_size": _concurrency(found)},
-            notes=failed + left_out,
+            {"model": found.model_id, "batch_size": concurrency},
+            notes=failed + left_out + ((CONCURRENCY,) if concurrency else ()),
         )
     ]
 
