@@ -190,6 +190,14 @@ def test_energy_between_samples_is_interpolated_with_hard_bounds(tmp_path: Path)
     assert found.gpus == 2
 
 
+def test_slices_of_one_gpu_are_counted_once(tmp_path: Path) -> None:
+    """An exporter repeats the counter of a GPU for each of its MIG slices."""
+    once = [(0, 1000), (1, 1100), (2, 1300)]
+    path = telemetry(tmp_path / "t.jsonl", [sample for sample in once for _ in range(3)])
+    found = energy_between(path, 0, 2)
+    assert (found.value_j, found.gpus) == (pytest.approx(300), 1)
+
+
 @given(
     steps=st.lists(st.floats(0, 1e4), min_size=3, max_size=20),
     parts=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),

@@ -80,7 +80,7 @@ def without_energy(profiles: list[Profile]) -> str | None:
         return None
     more = f" and {len(names) - 1} others" if len(names) > 1 else ""
     return (
-        f"{names[0]}{more}: energy was not fitted: no row has a value of accelerator_energy_j;"
+        f"{names[0]}{more}: energy was not fitted: no row that counts has accelerator_energy_j;"
         " measure with a meter, or estimate with --meter model:..."
     )
 
