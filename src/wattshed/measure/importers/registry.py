@@ -3,6 +3,9 @@
 An importer is a name, a function that knows its files by the keys of their first record (or the
 header of a table), and one that reads them. Add one by adding it to `IMPORTERS`; the conformance
 test discovers it.
+
+What a tool measured of one request becomes a row of its own. Energy of a whole benchmark is never
+spread over its requests: it goes into one row, their mean, flagged with how it was shared.
 """
 
 from __future__ import annotations
