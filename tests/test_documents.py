@@ -15,6 +15,7 @@ from wattshed.fit.forms import FORMS
 from wattshed.fit.rules import FLAGS
 from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
+from wattshed.measure.importers.registry import IMPORTERS as RESULT_IMPORTERS
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
 from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
@@ -84,6 +85,7 @@ WORDS = {
         *SimulationResults.__struct_fields__,
         *Saving.__struct_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
+        *(f"`{name}`" for name in RESULT_IMPORTERS),
     ],
     "reference/python.md": [
         name

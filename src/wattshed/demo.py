@@ -16,7 +16,7 @@ from wattshed.fit.cells import make_cells
 from wattshed.fit.rules import DROPPED, drop_flagged, pick_experiment
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.plan.planner import plan_workload
-from wattshed.profiles import predict
+from wattshed.profiles import energy_model, predict
 from wattshed.records import Plan, Profile
 from wattshed.report.document import Chart, Document, Section, Series
 from wattshed.report.fit_document import fit_sections
@@ -124,6 +124,6 @@ def _curve_and_points(runs: Runs, profile: Profile, experiment: str, axis: str) 
     name = SYSTEM_NAMES.get(profile.system, profile.system)
     energy = predict(profile, m, n).energy_j
     return [
-        Series(f"{name}, {profile.energy.form}", x.tolist(), energy.tolist(), style="line"),
+        Series(f"{name}, {energy_model(profile).form}", x.tolist(), energy.tolist(), style="line"),
         Series(f"{name}, measured", tokens.tolist(), cells.energy_j.tolist(), style="markers"),
     ]

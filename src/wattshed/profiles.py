@@ -27,7 +27,8 @@ def _read(path: Path) -> ProfileFile:
     found = read_json(path, ProfileFile, "write it with `wattshed fit -o`")
     for profile in found.profiles:
         for model in (profile.energy, profile.runtime):
-            _check_model(str(path), profile.name, model)
+            if model:
+                _check_model(str(path), profile.name, model)
     return found
 
 
@@ -156,10 +157,16 @@ def predict(profile: Profile, m: ArrayLike, n: ArrayLike) -> Prediction:
     -------
     Prediction
         Values are never clipped; what is outside the domain or negative is marked.
+
+    Raises
+    ------
+    ProfileError
+        If the profile has no energy model.
     """
     m = np.atleast_1d(np.asarray(m, float))
     n = np.atleast_1d(np.asarray(n, float))
-    energy = _evaluate(profile.energy, _coefficients(profile.energy), m, n)
+    model = energy_model(profile)
+    energy = _evaluate(model, _coefficients(model), m, n)
     runtime = _evaluate(profile.runtime, _coefficients(profile.runtime), m, n)
     outside = np.zeros(len(m), bool)
     if profile.domain:
@@ -170,12 +177,30 @@ def predict(profile: Profile, m: ArrayLike, n: ArrayLike) -> Prediction:
 
 def predict_draws(profile: Profile, m: Array, n: Array) -> tuple[Array, Array] | None:
     """Bootstrap predictions of energy (B, Q) and runtime (B, Q); None without draws."""
-    if not profile.energy.draws or not profile.runtime.draws:
+    energy = energy_model(profile)
+    if not energy.draws or not profile.runtime.draws:
         return None
     return (
-        _evaluate(profile.energy, np.array(profile.energy.draws), m, n),
+        _evaluate(energy, np.array(energy.draws), m, n),
         _evaluate(profile.runtime, np.array(profile.runtime.draws), m, n),
     )
+
+
+def energy_model(profile: Profile) -> QueryModel:
+    """The energy model of a profile.
+
+    Raises
+    ------
+    ProfileError
+        If it has none.
+    """
+    if profile.energy is None:
+        raise ProfileError(
+            f"profile {profile.name}",
+            "has no energy model: its runs have no energy",
+            "measure with a meter, or estimate with --meter model:..., and fit again",
+        )
+    return profile.energy
 
 
 def _coefficients(model: QueryModel) -> Array:

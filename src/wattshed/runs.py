@@ -2,19 +2,22 @@
 
 One row is the mean of `trials` trials (1 unless told) with the same tokens. Columns are
 those of the runs format; `trials` and the `*_sd_*` columns are ours, so that published
-means with standard deviations can be used like raw trials.
+means with standard deviations can be used like raw trials. A row may have no energy: then it says
+how long a query took, and no more.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
+from msgspec import structs
 
 from wattshed.data.catalog import dataset_names, dataset_path, provenance_of, users_own
-from wattshed.errors import TableError
-from wattshed.files import sha256
+from wattshed.errors import FileError, TableError
+from wattshed.files import sha256, write_atomically
 from wattshed.records import Provenance
 from wattshed.tables import Column, RawTable, check_columns, read_raw
 
@@ -40,7 +43,7 @@ COLUMNS = (
     Column("runtime_s", "float", required=True, low=1e-9, high=MAX_RUNTIME_S, unit="s"),
     Column("runtime_sd_s", "float", low=0, high=MAX_RUNTIME_S, unit="s"),
     Column("ttft_s", "float", low=0, high=MAX_RUNTIME_S, unit="s"),
-    Column("accelerator_energy_j", "float", required=True, low=1e-9, high=1e12, unit="J"),
+    Column("accelerator_energy_j", "float", low=1e-9, high=1e12, unit="J"),
     Column("accelerator_energy_sd_j", "float", low=0, high=1e12, unit="J"),
     Column("host_energy_j", "float", low=-1e12, high=1e12, unit="J"),
     Column("host_energy_sd_j", "float", low=0, high=1e12, unit="J"),
@@ -52,6 +55,9 @@ COLUMNS = (
     Column("input_tokens_nominal", "int", low=1, high=MAX_TOKENS, unit="tokens"),
     Column("output_token_limit", "int", low=1, high=MAX_TOKENS, unit="tokens"),
 )
+
+MODELLED = "modelled"
+"""Flag of rows whose energy is an estimate that no meter made."""
 
 SETTINGS = (
     "system",
@@ -124,16 +130,61 @@ def read_runs(source: str | Path) -> Runs:
     """
     built_in = str(source) in dataset_names("runs")
     path = dataset_path(str(source)) if built_in else Path(source)
-    raw = read_raw(path)
+    table = check_runs(read_raw(path))
+    provenance = provenance_of(str(source)) if built_in else users_own(path)
+    if any_modelled(table):
+        provenance = structs.replace(provenance, kind="modelled")
+    prefix = f"{source}/" if built_in else ""
+    return Runs(str(source), table, [provenance], sha256(path), prefix)
+
+
+def check_runs(raw: RawTable) -> pl.DataFrame:
+    """Check a table of runs, and fill in what an empty column means.
+
+    Raises
+    ------
+    TableError
+        Naming the row, the value and the cure.
+    """
     table = check_columns(raw, COLUMNS).with_columns(
         pl.col("trials").fill_null(1),
         pl.col("n_accelerators").fill_null(1),
         pl.col("flags").fill_null(""),
     )
     _check_power(raw, table)
-    provenance = provenance_of(str(source)) if built_in else users_own(path)
-    prefix = f"{source}/" if built_in else ""
-    return Runs(str(source), table, [provenance], sha256(path), prefix)
+    return table
+
+
+def write_runs(table: pl.DataFrame, path: Path) -> None:
+    """Write runs as the suffix of the file says, whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If the suffix is unknown, or the file cannot be written.
+    """
+    content = io.BytesIO()
+    if path.suffix == ".csv":
+        table.write_csv(content)
+    elif path.suffix == ".parquet":
+        table.write_parquet(content)
+    elif path.suffix in (".jsonl", ".ndjson"):
+        table.write_ndjson(content)
+    else:
+        raise FileError(
+            str(path), f"unknown kind of file {path.suffix!r}", "use one of .csv, .parquet, .jsonl"
+        )
+    write_atomically(path, content.getvalue())
+
+
+def has_flag(flag: str) -> pl.Expr:
+    """Rows that carry `flag`."""
+    return pl.col("flags").str.split("|").list.contains(flag)
+
+
+def any_modelled(table: pl.DataFrame) -> bool:
+    """Whether the energy of a row is an estimate."""
+    return table.filter(has_flag(MODELLED)).height > 0
 
 
 def _check_power(raw: RawTable, table: pl.DataFrame) -> None:
@@ -141,7 +192,7 @@ def _check_power(raw: RawTable, table: pl.DataFrame) -> None:
     power = table["accelerator_energy_j"] / table["runtime_s"]
     limit = MAX_POWER_W_PER_ACCELERATOR * table["n_accelerators"]
     for bad, unit in ((power > limit, "mJ"), (power < MIN_POWER_W, "kWh")):
-        rows = bad.arg_true()
+        rows = bad.fill_null(value=False).arg_true()
         if len(rows):
             index = int(rows[0])
             raise TableError(

@@ -8,6 +8,18 @@ JOULES_PER_MICROJOULE = 1e-6
 SECONDS_PER_HOUR = 3600.0
 WATTS_PER_KW = 1e3
 
+JOULES_BY_UNIT = {
+    "uJ": JOULES_PER_MICROJOULE,
+    "mJ": JOULES_PER_MILLIJOULE,
+    "J": 1.0,
+    "kJ": 1e3,
+    "MJ": 1e6,
+    "Wh": 3.6e3,
+    "kWh": JOULES_PER_KWH,
+}
+"""As files of other tools write them: a capital letter is nine orders of magnitude."""
+SECONDS_BY_UNIT = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
+
 
 def kwh(energy_j: float) -> float:
     """Convert joules to kilowatt-hours, for people.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +18,13 @@ RUNS = "system,model,input_tokens,output_tokens,runtime_s,accelerator_energy_j"
 GOOD_ROW = "lab,tiny,8,8,1.0,100"
 FLEET = '[[deployments]]\nname = "a"\nprofile = "wilkins-2024/swing-a100/llama-2-7b"\n'
 STEPS = '[[deployments]]\nname = "a"\nprofile = "splitwise/h100-80gb-tp2/llama-2-70b"\n'
+OWN = '[[deployments]]\nname = "a"\nprofile = "profiles.json#lab/tiny"\n'
+RUNTIME_ONLY = """
+{"schema": "wattshed/profiles", "created_by": "test", "profiles": [
+ {"name": "lab/tiny", "system": "lab", "model": "tiny", "accelerator": "", "n_accelerators": 1,
+  "boundary": "accelerator", "kind": "derived", "energy": null,
+  "runtime": {"form": "phase", "coefficients": {"n": 0.01, "s1": 1e-5, "s2": 0.0}}}]}
+"""
 
 
 def runs(*rows: str, header: str = RUNS) -> str:
@@ -26,9 +34,24 @@ def runs(*rows: str, header: str = RUNS) -> str:
 # name: files to write, arguments, what the one line must hold
 CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
     "missing column": (
-        {"runs.csv": "system,model,input_tokens,output_tokens,runtime_s\nlab,tiny,8,8,1\n"},
+        {"runs.csv": "system,model,input_tokens,output_tokens\nlab,tiny,8,8\n"},
         ["fit", "runs.csv"],
-        ["runs.csv: header", "missing column accelerator_energy_j", "add it"],
+        ["runs.csv: header", "missing column runtime_s", "add it"],
+    ),
+    "a plan with runs that have no energy": (
+        {"profiles.json": RUNTIME_ONLY, "fleet.toml": OWN},
+        ["plan", "--fleet", "fleet.toml"],
+        ["profile lab/tiny", "has no energy model", "measure with a meter", "--meter model:"],
+    ),
+    "a front with runs that have no energy": (
+        {"profiles.json": RUNTIME_ONLY, "fleet.toml": OWN},
+        ["pareto", "--fleet", "fleet.toml"],
+        ["profile lab/tiny", "has no energy model", "measure with a meter"],
+    ),
+    "a simulation with runs that have no energy": (
+        {"profiles.json": RUNTIME_ONLY, "fleet.toml": OWN},
+        ["simulate", "--fleet", "fleet.toml", "--requests", "9", "--rate", "1"],
+        ["profile lab/tiny", "has no energy model", "measure with a meter"],
     ),
     "negative tokens": (
         {"runs.csv": runs("lab,tiny,-5,8,1.0,100")},
@@ -45,10 +68,10 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["fit", "runs.csv"],
         ["row 3, column accelerator_energy_j", "finite number", "'NaN'"],
     ),
-    "missing energy": (
-        {"runs.csv": runs("lab,tiny,8,8,1.0,")},
+    "an energy of nothing": (
+        {"runs.csv": runs("lab,tiny,8,8,1.0,0")},
         ["fit", "runs.csv"],
-        ["row 3, column accelerator_energy_j", "got nothing"],
+        ["row 3, column accelerator_energy_j", "'0'"],
     ),
     "runtime of 1e9 s": (
         {"runs.csv": runs("lab,tiny,8,8,1e9,100")},
@@ -460,3 +483,49 @@ def test_broken_profiles_file_is_named(wattshed: Run, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "p.json" in done.stderr
     assert "$.profiles[0].name" in done.stderr
+
+
+def many_runs(flags: str, energy: bool) -> str:
+    """Runs of 16 cells."""
+    lengths = [(m, n) for m in (8, 32, 128, 512) for n in (8, 32, 128, 512)]
+    rows = [f"lab,tiny,{m},{n},{n / 100},{n * 3 if energy else ''},{flags}" for m, n in lengths]
+    return "\n".join([f"{RUNS},flags", *rows]) + "\n"
+
+
+def test_runs_without_energy_are_fitted_and_the_one_note_says_so(
+    wattshed: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "runs.csv").write_text(many_runs("", energy=False))
+    done = wattshed("fit", "runs.csv", "-o", "profiles.json", "--draws", "0", "--report", "r")
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if "energy" in line]
+    assert len(notes) == 1
+    for words in ("lab/tiny", "not fitted", "accelerator_energy_j", "measure with a meter"):
+        assert words in notes[0]
+    row = next(line for line in done.stdout.splitlines() if "lab/tiny" in line)
+    assert "–" in row or "—" in row
+    (tmp_path / "fleet.toml").write_text(OWN)
+    refused = wattshed("plan", "--fleet", "fleet.toml")
+    assert refused.returncode == 2
+    assert "has no energy model" in refused.stderr
+
+
+def test_an_estimated_energy_is_told_in_plan_front_and_simulation(
+    wattshed: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "runs.csv").write_text(many_runs("modelled", energy=True))
+    (tmp_path / "fleet.toml").write_text(OWN)
+    (tmp_path / "w.csv").write_text("input_tokens,output_tokens\n8,8\n128,32\n")
+    fitted = wattshed("fit", "runs.csv", "-o", "profiles.json", "--draws", "0", "--json")
+    assert json.loads(fitted.stdout)["results"]["profiles"][0]["kind"] == "modelled"
+    common = ("--fleet", "fleet.toml", "--workload", "w.csv", "--json")
+    for command in ("plan", "pareto"):
+        done = wattshed(command, *common)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert any("lab/tiny is modelled" in line for line in told["results"]["warnings"])
+        assert "modelled" in {source["kind"] for source in told["provenance"]}
+    done = wattshed("simulate", *common, "--rate", "1", "--requests", "5", "--policy", "frugal")
+    assert done.returncode == 0, done.stderr
+    policy = json.loads(done.stdout)["results"]["policies"][0]
+    assert any("energy: modelled in the runs of lab/tiny" in line for line in policy["modelled"])

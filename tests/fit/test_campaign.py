@@ -268,3 +268,57 @@ def test_every_built_in_profile_is_what_the_script_makes(built_in: dict[str, Pro
                 getattr(predict(shipped, m, n), quantity),
                 rtol=1e-4,
             )
+
+
+def test_runs_without_energy_give_the_runtime_alone(tmp_path: Path) -> None:
+    """The same runtime model as with energy, and a file that can be read again."""
+    path, saved = tmp_path / "runs.csv", tmp_path / "profiles.json"
+    frame = made_up_runs(np.random.default_rng(0), noise=0.02)
+    frame.write_csv(path)
+    whole = fit_profiles(read_runs(path), Options(draws=0))[0]
+    frame.drop("accelerator_energy_j").write_csv(path)
+    runtime = fit_profiles(read_runs(path), Options(draws=0))[0]
+    assert runtime.energy is None
+    assert runtime.runtime == whole.runtime
+    save_profiles([runtime], saved)
+    assert load_profiles(saved) == [runtime]
+    with pytest.raises(InputError, match=r"lab/new-model: has no energy model: .*; measure with"):
+        predict(runtime, 8, 8)
+
+
+def test_host_energy_without_accelerator_energy_is_no_energy_of_a_query(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    frame = made_up_runs(np.random.default_rng(0), noise=0.02)
+    frame.rename({"accelerator_energy_j": "host_energy_j"}).write_csv(path)
+    assert fit_profiles(read_runs(path), Options(draws=0))[0].energy is None
+
+
+def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -> None:
+    """Both models rest on the same rows, and the rule says how many went."""
+    path = tmp_path / "runs.csv"
+    frame = made_up_runs(np.random.default_rng(0), noise=0.02)
+    frame.slice(5).write_csv(path)
+    rest = fit_profiles(read_runs(path))[0]
+    some = frame.with_row_index().with_columns(
+        accelerator_energy_j=pl.when(pl.col("index") >= 5).then("accelerator_energy_j")
+    )
+    some.write_csv(path)
+    mixed = fit_profiles(read_runs(path))[0]
+    assert [(r.name, r.rows) for r in mixed.rules] == [("no_energy", 5)]
+    assert (mixed.energy, mixed.runtime) == (rest.energy, rest.runtime)
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("", "derived"), ("modelled", "modelled")])
+def test_an_estimated_energy_makes_a_modelled_profile(
+    tmp_path: Path, flags: str, kind: str
+) -> None:
+    path = tmp_path / "runs.csv"
+    frame = made_up_runs(np.random.default_rng(0), noise=0.02)
+    told = pl.when(pl.col("output_tokens") == 8).then(pl.lit(f"cold|{flags}"))
+    frame.with_columns(flags=told).write_csv(path)
+    runs = read_runs(path)
+    profile = fit_profiles(runs, Options(draws=0))[0]
+    assert profile.kind == kind
+    assert profile.provenance[0].kind == ("modelled" if flags else "measured")
+    dropped = Options(draws=0, drop=("cold",))
+    assert fit_profiles(runs, dropped)[0].kind == "derived"

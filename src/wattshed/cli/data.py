@@ -78,12 +78,12 @@ def show(name: str, rows: int, as_json: bool) -> None:
 def _content(dataset: Dataset, rows: int) -> tuple[list[str], int, list[list[Cell]]]:
     """Columns, number of rows and first rows of a data set."""
     if dataset.kind == "profiles":
-        from wattshed.profiles import load_profiles
+        from wattshed.profiles import energy_model, load_profiles
 
         profiles = load_profiles()
         columns = ["name", "kind", "boundary", "energy form", "runtime form", "cells"]
         first: list[list[Cell]] = [
-            [p.name, p.kind, p.boundary, p.energy.form, p.runtime.form, p.cells]
+            [p.name, p.kind, p.boundary, energy_model(p).form, p.runtime.form, p.cells]
             for p in profiles[:rows]
         ]
         return columns, len(profiles), first

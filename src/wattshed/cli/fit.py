@@ -97,7 +97,9 @@ def fit(
     """Fit energy and runtime models e(m, n), r(m, n) to RUNS.
 
     RUNS is a CSV, Parquet or JSONL file in the runs format, or the name of built-in
-    runs. Every form is scored by leaving one cell out at a time; the best is kept.
+    runs; `wattshed import` makes one from other tools' files. Without energy in it, the
+    runtime alone is fitted. Every form is scored by leaving one cell out at a time; the
+    best is kept.
 
     \b
     Examples:
@@ -128,13 +130,15 @@ def fit(
 
             command = f"wattshed fit {runs}"
             write_folder(fit_document(profiles, measured.provenance, command, seed), folder)
+    from wattshed.report.fit_document import fit_summary_tables, fit_warnings, without_energy
+
+    if (missing := without_energy(profiles)) is not None:
+        note(missing)
     if as_json:
         inputs = {"runs": runs, "sha256": measured.content_hash, "options": options}
         results = {"profiles": [profile_results(p) for p in profiles]}
         print_json("fit", inputs, results, measured.provenance)
         return
-    from wattshed.report.fit_document import fit_summary_tables, fit_warnings
-
     print_tables(fit_summary_tables(profiles))
     for warning in fit_warnings(profiles):
         note(f"warning: {warning}")
@@ -151,7 +155,7 @@ def profile_results(profile: Profile) -> dict[str, Any]:
         "cells": profile.cells,
         "trials": profile.trials,
         "rules": profile.rules,
-        "energy": _model(profile, profile.energy),
+        "energy": _model(profile, profile.energy) if profile.energy else None,
         "runtime": _model(profile, profile.runtime),
     }
 

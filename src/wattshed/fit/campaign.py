@@ -12,7 +12,13 @@ from wattshed.errors import ParameterError, TableError
 from wattshed.fit.cells import Cells, choose_boundary, make_cells
 from wattshed.fit.forms import BILINEAR_INTERCEPT, FORMS, Array, Form
 from wattshed.fit.ols import RankError, ols
-from wattshed.fit.rules import DROPPED, drop_flagged, pick_experiment, subtract_pause
+from wattshed.fit.rules import (
+    DROPPED,
+    drop_flagged,
+    drop_without_energy,
+    pick_experiment,
+    subtract_pause,
+)
 from wattshed.fit.score import (
     bootstrap,
     bootstrap_weights,
@@ -22,7 +28,7 @@ from wattshed.fit.score import (
 )
 from wattshed.fit.solvers import solve
 from wattshed.records import FormScore, Interval, Profile, QueryModel, Regression
-from wattshed.runs import SETTINGS, Runs
+from wattshed.runs import SETTINGS, Runs, any_modelled
 
 DRAWS = 200
 MIN_CELLS = 4
@@ -65,6 +71,9 @@ def fit_profiles(
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Profile]:
     """Fit a profile to each deployment in `runs`.
+
+    A deployment none of whose rows has energy gets a profile of its runtime alone. Where some have
+    it, the others are left out (rule ``no_energy``).
 
     Parameters
     ----------
@@ -129,6 +138,7 @@ def _fit_one(runs: Runs, name: str, table: pl.DataFrame, options: Options) -> Pr
         table, paused = subtract_pause(table)
         rules += paused
     table, picked = pick_experiment(table, options.experiment)
+    table, unmetered = drop_without_energy(table)
     table, boundary, negative = choose_boundary(table, options.boundary)
     cells = make_cells(table, boundary)
     if len(cells) < MIN_CELLS:
@@ -146,9 +156,11 @@ def _fit_one(runs: Runs, name: str, table: pl.DataFrame, options: Options) -> Pr
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, *name.encode()]))
     weight = bootstrap_weights(len(cells), options.draws, rng)
     kv_cache = first["kv_cache"]
-    energy = _fit_quantity(
-        cells, cells.energy_j, cells.energy_error_j, weight, rng, options.form, kv_cache
-    )
+    energy = None
+    if cells.have_energy:
+        energy = _fit_quantity(
+            cells, cells.energy_j, cells.energy_error_j, weight, rng, options.form, kv_cache
+        )
     runtime = _fit_quantity(
         cells, cells.runtime_s, cells.runtime_error_s, weight, rng, options.form, kv_cache
     )
@@ -159,14 +171,14 @@ def _fit_one(runs: Runs, name: str, table: pl.DataFrame, options: Options) -> Pr
         accelerator=first["accelerator"] or "",
         n_accelerators=first["n_accelerators"],
         boundary=boundary,
-        kind="derived",
+        kind="modelled" if any_modelled(table) else "derived",
         energy=energy,
         runtime=runtime,
         domain=cells.domain,
         kv_cache=kv_cache,
         cells=len(cells),
         trials=int(cells.trials.sum()),
-        rules=[r for r in [*rules, *picked, *negative] if r.rows],
+        rules=[r for r in [*rules, *picked, *unmetered, *negative] if r.rows],
         provenance=runs.provenance,
     )
 

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from wattshed.fit.forms import Array
-from wattshed.fit.rules import has_flag
 from wattshed.records import Boundary, Domain, Rule
+from wattshed.runs import has_flag
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Cells:
     Attributes
     ----------
     m, n : input and output tokens
-    energy_j, runtime_s : means over a cell's trials
+    energy_j, runtime_s : means over a cell's trials; energy is nan where a trial has none
     energy_error_j, runtime_error_s : standard errors of those means, 0 for a single trial
     trials : number of trials
     """
@@ -34,6 +34,11 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.m)
+
+    @property
+    def have_energy(self) -> bool:
+        """Whether each cell has."""
+        return not np.isnan(self.energy_j).any()
 
     @property
     def domain(self) -> Domain:
@@ -77,7 +82,7 @@ def make_cells(table: pl.DataFrame, boundary: Boundary) -> Cells:
         variance = variance + pl.col("host_energy_sd_j").fill_null(0) ** 2
     pooled = (
         table.with_columns(
-            energy.alias("energy"),
+            energy.fill_null(np.nan).alias("energy"),
             variance.sqrt().alias("energy_sd"),
             pl.col("runtime_sd_s").fill_null(0).alias("runtime_sd"),
             pl.col("runtime_s").alias("runtime"),

@@ -8,6 +8,7 @@ import polars as pl
 
 from wattshed.errors import ParameterError
 from wattshed.records import Rule
+from wattshed.runs import MODELLED, has_flag
 
 FLAGS: dict[str, str] = {
     "warmup": "first trial of a process: up to 18x the runtime of the others",
@@ -18,6 +19,10 @@ FLAGS: dict[str, str] = {
     "debugging_run": "odd output limits left over from debugging",
     "host_constant_power": "host energy is a constant power times the runtime",
     "negative_host_energy": "host energy net of idle came out negative",
+    MODELLED: "the energy is an estimate that no meter made; so is the profile then",
+    "shared_equally": "energy of a whole benchmark, an equal part for each of its queries",
+    "shared_by_token": "energy of an output token, times the output tokens of the mean query",
+    "mixed_lengths": "a mean over queries of unlike lengths",
 }
 """What each flag means; rows carrying other flags are kept."""
 
@@ -28,11 +33,6 @@ PAUSE_FLAG = "pause_2s"
 PAUSE_S = 2.0
 GRID = "grid"
 MIN_GRID_CELLS = 25
-
-
-def has_flag(flag: str) -> pl.Expr:
-    """Rows that carry `flag`."""
-    return pl.col("flags").str.split("|").list.contains(flag)
 
 
 def drop_flagged(table: pl.DataFrame, flags: Iterable[str]) -> tuple[pl.DataFrame, list[Rule]]:
@@ -63,6 +63,17 @@ def subtract_pause(table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
     return table.with_columns(shorter.alias("runtime_s")), [
         Rule(PAUSE_FLAG, f"runtime reduced by {PAUSE_S:g} s", rows)
     ]
+
+
+def drop_without_energy(table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
+    """Leave out rows without energy, but where no row has any: then the runtime alone is fitted.
+
+    A profile's energy and runtime thus rest on the same rows, and share their bootstrap draws.
+    """
+    kept = table.filter(pl.col("accelerator_energy_j").is_not_null())
+    if not kept.height:
+        return table, []
+    return kept, [Rule("no_energy", "dropped", table.height - kept.height)]
 
 
 def pick_experiment(table: pl.DataFrame, experiment: str) -> tuple[pl.DataFrame, list[Rule]]:

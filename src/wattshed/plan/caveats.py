@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wattshed.fit.forms import Array
 from wattshed.fleet import Deployment
 from wattshed.plan.problem import Problem
+from wattshed.profiles import energy_model
 from wattshed.records import IterationProfile, Profile, StepDomain
 from wattshed.serving import engine_settings
 from wattshed.steps import modelled_parts
@@ -29,7 +30,7 @@ def find_caveats(problem: Problem, shares: Array) -> list[str]:
             found += _of_steps(deployment, deployment.profile, outside)
         else:
             found += _of_queries(deployment, deployment.profile, (negative, outside, problem.total))
-    found += engine_caveats(problem.deployments)
+    found += estimate_caveats(problem.deployments) + engine_caveats(problem.deployments)
     if len({d.profile.boundary for d in problem.deployments}) > 1:
         parts = ", ".join(
             f"{d.name} {d.profile.boundary}"
@@ -50,7 +51,7 @@ def _of_queries(
         found.append(
             f"{deployment.name}: the profile {profile.name} predicts a negative energy or"
             f" runtime for {negative} of {total} queries"
-            f" ({100 * negative / total:.1f} %); its form is {profile.energy.form}"
+            f" ({100 * negative / total:.1f} %); its form is {energy_model(profile).form}"
         )
     if outside:
         box = profile.domain
@@ -63,6 +64,15 @@ def _of_queries(
     if profile.domain is None:
         found.append(f"{deployment.name}: the profile {profile.name} states no validity domain")
     return found
+
+
+def estimate_caveats(deployments: Sequence[Deployment]) -> list[str]:
+    """Profiles of single queries whose energy no meter measured."""
+    return [
+        f"{d.name}: the energy of the profile {d.profile.name} is modelled: no meter measured it"
+        for d in deployments
+        if isinstance(d.profile, Profile) and d.profile.kind == "modelled"
+    ]
 
 
 def engine_caveats(deployments: Sequence[Deployment]) -> list[str]:

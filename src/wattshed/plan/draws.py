@@ -13,7 +13,7 @@ import numpy as np
 
 from wattshed.fit.forms import Array
 from wattshed.plan.problem import Problem
-from wattshed.profiles import predict_draws
+from wattshed.profiles import energy_model, predict_draws
 from wattshed.records import IterationProfile, Profile
 
 CHUNK_VALUES = 60_000
@@ -89,7 +89,7 @@ def number_of_draws(profile: Profile | IterationProfile) -> int:
     """Draws of a profile in which both energy and runtime are known; none of steps."""
     if isinstance(profile, IterationProfile):
         return 0
-    return min(len(profile.energy.draws), len(profile.runtime.draws))
+    return min(len(energy_model(profile).draws), len(profile.runtime.draws))
 
 
 def draws_of(problem: Problem) -> Draws | None:

@@ -10,7 +10,7 @@ from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.fleet import Fleet
 from wattshed.plan.baselines import Baseline, all_baselines, reference_single
-from wattshed.plan.caveats import engine_caveats
+from wattshed.plan.caveats import engine_caveats, estimate_caveats
 from wattshed.plan.cost import (
     ACCURACY_MEASURES,
     Scales,
@@ -287,4 +287,5 @@ def _warnings(problem: Problem) -> list[str]:
                     f"{deployment.name}: the profile {deployment.profile.name} {words} {queries}"
                     f" of the queries that it may serve ({100 * queries / problem.total:.1f} %)"
                 )
-    return found + engine_caveats(problem.deployments)
+    deployments = problem.deployments
+    return found + estimate_caveats(deployments) + engine_caveats(deployments)

@@ -115,6 +115,10 @@ class Profile(msgspec.Struct, frozen=True):
         Unique within its file, e.g. ``wilkins-2024/m1-pro/llama-2-7b``.
     boundary : {"accelerator", "host", "wall"}
         What the energy covers.
+    kind : {"measured", "derived", "modelled", "published"}
+        Of the energy; a fit is derived, or modelled where the energy of its runs is.
+    energy : QueryModel or None
+        None where the runs have no energy: then nothing can be planned with it.
     kv_cache : bool or None
         Whether the engine kept a KV cache.
     accuracy : float or None
@@ -130,7 +134,7 @@ class Profile(msgspec.Struct, frozen=True):
     n_accelerators: int
     boundary: Boundary
     kind: Kind
-    energy: QueryModel
+    energy: QueryModel | None
     runtime: QueryModel
     domain: Domain | None = None
     kv_cache: bool | None = None

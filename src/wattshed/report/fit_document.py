@@ -20,7 +20,7 @@ _REGRESSION_TEXT = (
 
 def fit_sections(profiles: list[Profile]) -> list[Section]:
     """Everything that profiles hold, as the sections of a report."""
-    scored = [p for p in profiles if p.energy.forms]
+    scored = [p for p in profiles if p.energy and p.energy.forms]
     sections = [
         Section(
             "How far each form can be trusted",
@@ -59,8 +59,13 @@ def fit_summary_tables(profiles: list[Profile]) -> list[Table]:
 
 
 def fit_warnings(profiles: list[Profile]) -> list[str]:
-    """Profiles whose selected form predicts negative values somewhere in its own domain."""
-    return [
+    """Energy that no meter measured; forms that predict negative values in their own domain."""
+    modelled = [
+        f"{p.name}: its energy is modelled: no meter measured it"
+        for p in profiles
+        if p.kind == "modelled"
+    ]
+    return modelled + [
         f"{profile.name}: {model.form} predicts {count} negative values of {quantity} over its"
         " cells and the grid of its domain"
         for profile, quantity, model in _models(profiles)
@@ -68,15 +73,27 @@ def fit_warnings(profiles: list[Profile]) -> list[str]:
     ]
 
 
+def without_energy(profiles: list[Profile]) -> str | None:
+    """One line on profiles that have no energy model, and what to do about it; None without one."""
+    names = [p.name for p in profiles if p.energy is None]
+    if not names:
+        return None
+    more = f" and {len(names) - 1} others" if len(names) > 1 else ""
+    return (
+        f"{names[0]}{more}: energy was not fitted: no row that counts has accelerator_energy_j;"
+        " measure with a meter, or estimate with --meter model:..."
+    )
+
+
 def fit_summary_table(profiles: list[Profile]) -> Table:
     """The short view for a terminal: one row for each profile."""
     rows: list[list[Cell]] = [
         [
             p.name,
-            p.energy.form,
-            _mape(p.energy, p.energy.form),
+            p.energy.form if p.energy else None,
+            _mape(p.energy),
             p.runtime.form,
-            _mape(p.runtime, p.runtime.form),
+            _mape(p.runtime),
             _mape(p.energy, STUDY_FORM),
             p.cells,
             _box(p.domain),
@@ -201,11 +218,11 @@ def rules_table(profiles: list[Profile]) -> Table:
 
 def accuracy_chart(profiles: list[Profile]) -> Chart:
     """Energy error of every form, one line for each profile."""
-    forms = list(dict.fromkeys(form for p in profiles for form in p.energy.forms))
+    scores = [p.energy.forms if p.energy else {} for p in profiles]
     series = []
-    for form in forms:
-        at = [k for k, p in enumerate(profiles) if form in p.energy.forms]
-        errors = [profiles[k].energy.forms[form].mape_pct for k in at]
+    for form in dict.fromkeys(form for each in scores for form in each):
+        at = [k for k, each in enumerate(scores) if form in each]
+        errors = [scores[k][form].mape_pct for k in at]
         series.append(Series(form, [float(k) for k in at], errors, style="markers"))
     return Chart(
         "accuracy-chart",
@@ -221,12 +238,15 @@ def accuracy_chart(profiles: list[Profile]) -> Chart:
 
 def _models(profiles: list[Profile]) -> Iterator[tuple[Profile, str, QueryModel]]:
     for profile in profiles:
-        yield profile, "energy", profile.energy
+        if profile.energy:
+            yield profile, "energy", profile.energy
         yield profile, "runtime", profile.runtime
 
 
-def _mape(model: QueryModel, form: str) -> float | None:
-    return model.forms[form].mape_pct if form in model.forms else None
+def _mape(model: QueryModel | None, form: str = "") -> float | None:
+    """Error of a form, of the selected one unless told."""
+    form = form or (model.form if model else "")
+    return model.forms[form].mape_pct if model and form in model.forms else None
 
 
 def _box(domain: Domain | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from wattshed.fit.rules import has_flag
 from wattshed.reproduce.study import (
     RUNS,
     Result,
@@ -14,7 +13,7 @@ from wattshed.reproduce.study import (
     published_rows,
     published_value,
 )
-from wattshed.runs import read_runs
+from wattshed.runs import has_flag, read_runs
 from wattshed.workload.table import Workload
 
 SYSTEMS = {"m1-pro": "M1 Pro", "swing-a100": "A100", "palmetto-v100": "V100"}

@@ -15,7 +15,7 @@ from wattshed.fit.forms import FORMS, Array, Form
 from wattshed.fit.rules import DROPPED, GRID, drop_flagged, pick_experiment
 from wattshed.fit.score import relative_errors
 from wattshed.fit.solvers import solve
-from wattshed.profiles import load_profile, load_profiles, predict
+from wattshed.profiles import energy_model, load_profile, load_profiles, predict
 from wattshed.records import QueryModel
 from wattshed.reproduce.hybrid_figures import CHECKSUMS
 from wattshed.reproduce.offline_tables import SYSTEM, TERMS
@@ -36,7 +36,7 @@ def leave_one_out(system: str = SYSTEM) -> dict[str, Result]:
     return {
         profile.model: {
             "cells": profile.cells,
-            "energy": _scores(profile.energy),
+            "energy": _scores(energy_model(profile)),
             "runtime": _scores(profile.runtime),
         }
         for profile in load_profiles()
@@ -84,7 +84,7 @@ def _predict_grid(runs: Runs, grid: Cells) -> Result:
     kept, _ = drop_flagged(runs.table, DROPPED)
     sweeps = make_cells(pick_experiment(kept, AXES)[0], BOUNDARY)
     forms = {name: _grid_errors(form, sweeps, grid) for name, form in FORMS.items()}
-    chosen = {"energy": selected.energy.form, "runtime": selected.runtime.form}
+    chosen = {"energy": energy_model(selected).form, "runtime": selected.runtime.form}
     return {
         "fitted_cells": len(sweeps),
         "predicted_cells": len(grid),

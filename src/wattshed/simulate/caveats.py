@@ -24,6 +24,8 @@ def modelled_of(fleet: Fleet, controller: Controller, *, boots: bool = False) ->
             sleeps = d.sleep_after_s is not None
             used = {k: v for k, v in parts.items() if _plays(k, sleeps=sleeps, boots=boots)}
             found += [f"{d.name}: {part}: {source}" for part, source in used.items()]
+        elif d.profile.kind == "modelled":
+            found.append(f"{d.name}: energy: modelled in the runs of {d.profile.name}")
     return found
 
 
