@@ -18,6 +18,10 @@ raised for a condition the caller cannot act on.
 
 from __future__ import annotations
 
+from typing import Literal
+
+Status = Literal["missing", "not_permitted", "not_trusted"]
+
 
 class WattshedError(Exception):
     """Base of every exception that wattshed raises on purpose."""
@@ -81,7 +85,7 @@ class MeterError(InputError):
     status : {"missing", "not_permitted", "not_trusted"}
     """
 
-    def __init__(self, where: str, found: str, cure: str, status: str = "missing") -> None:
+    def __init__(self, where: str, found: str, cure: str, status: Status = "missing") -> None:
         self.status = status
         super().__init__(where, found, cure)
 

@@ -177,6 +177,14 @@ def write_runs(table: pl.DataFrame, path: Path) -> None:
     write_atomically(path, content.getvalue())
 
 
+def on_host_alone(table: pl.DataFrame) -> bool:
+    """Whether the host is what computes: no row names an accelerator, or has energy of one."""
+    if table["accelerator"].fill_null("").ne("").any():
+        return False
+    known = table["accelerator_energy_j"].is_not_null()
+    return not known.any() and bool(table["host_energy_j"].is_not_null().any())
+
+
 def has_flag(flag: str) -> pl.Expr:
     """Rows that carry `flag`."""
     return pl.col("flags").str.split("|").list.contains(flag)

@@ -286,11 +286,21 @@ def test_runs_without_energy_give_the_runtime_alone(tmp_path: Path) -> None:
         predict(runtime, 8, 8)
 
 
-def test_host_energy_without_accelerator_energy_is_no_energy_of_a_query(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accelerator", ["", "h100"])
+def test_energy_of_the_host_alone_is_that_of_a_query_where_its_cpu_computes(
+    tmp_path: Path, accelerator: str
+) -> None:
     path = tmp_path / "runs.csv"
     frame = made_up_runs(np.random.default_rng(0), noise=0.02)
-    frame.rename({"accelerator_energy_j": "host_energy_j"}).write_csv(path)
-    assert fit_profiles(read_runs(path), Options(draws=0))[0].energy is None
+    frame.write_csv(path)
+    whole = fit_profiles(read_runs(path), Options(draws=0))[0]
+    frame = frame.rename({"accelerator_energy_j": "host_energy_j"})
+    frame.with_columns(accelerator=pl.lit(accelerator)).write_csv(path)
+    found = fit_profiles(read_runs(path), Options(draws=0))[0]
+    if accelerator:
+        assert found.energy is None
+    else:
+        assert (found.energy, found.boundary) == (whole.energy, "host")
 
 
 def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -> None:

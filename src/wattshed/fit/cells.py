@@ -9,7 +9,7 @@ import polars as pl
 
 from wattshed.fit.forms import Array
 from wattshed.records import Boundary, Domain, Rule
-from wattshed.runs import has_flag
+from wattshed.runs import has_flag, on_host_alone
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def choose_boundary(
     constant power is no measurement. Rows with a negative host energy are then dropped.
     """
     constant = table.filter(has_flag("host_constant_power")).height
-    measured = constant == 0 and table["host_energy_j"].null_count() == 0
+    measured = on_host_alone(table) or (constant == 0 and table["host_energy_j"].null_count() == 0)
     if boundary == "accelerator" or (boundary == "auto" and not measured):
         return table, "accelerator", []
     kept = table.filter(~has_flag("negative_host_energy") & pl.col("host_energy_j").is_not_null())
@@ -75,7 +75,7 @@ def make_cells(table: pl.DataFrame, boundary: Boundary) -> Cells:
     boundary : {"accelerator", "host"}
         Whether host energy is added.
     """
-    accelerator = pl.col("accelerator_energy_j")
+    accelerator = pl.lit(0.0) if on_host_alone(table) else pl.col("accelerator_energy_j")
     energy = accelerator + pl.col("host_energy_j") if boundary == "host" else accelerator
     variance = pl.col("accelerator_energy_sd_j").fill_null(0) ** 2
     if boundary == "host":

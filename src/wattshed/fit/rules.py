@@ -8,7 +8,7 @@ import polars as pl
 
 from wattshed.errors import ParameterError
 from wattshed.records import Rule
-from wattshed.runs import MODELLED, has_flag
+from wattshed.runs import MODELLED, has_flag, on_host_alone
 
 FLAGS: dict[str, str] = {
     "warmup": "first trial of a process: up to 18x the runtime of the others",
@@ -69,8 +69,10 @@ def drop_without_energy(table: pl.DataFrame) -> tuple[pl.DataFrame, list[Rule]]:
     """Leave out rows without energy, but where no row has any: then the runtime alone is fitted.
 
     A profile's energy and runtime thus rest on the same rows, and share their bootstrap draws.
+    Where no accelerator is named, the host's energy will do: its CPU computes.
     """
-    kept = table.filter(pl.col("accelerator_energy_j").is_not_null())
+    energy = "host_energy_j" if on_host_alone(table) else "accelerator_energy_j"
+    kept = table.filter(pl.col(energy).is_not_null())
     if not kept.height:
         return table, []
     return kept, [Rule("no_energy", "dropped", table.height - kept.height)]

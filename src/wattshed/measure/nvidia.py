@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from wattshed.errors import InputError, MeterError, ParameterError
+from wattshed.errors import InputError, MeterError, ParameterError, Status
 from wattshed.units import JOULES_PER_MILLIJOULE
 
 T = TypeVar("T")
 
 WATTS_PER_MILLIWATT = 1e-3
 
-CURES = {
+CURES: dict[str, tuple[Status, str]] = {
     "LIBRARY_NOT_FOUND": (
         "missing",
         "install NVIDIA's driver, or hand the GPUs to the container (docker run --gpus all)",

@@ -9,6 +9,7 @@ import msgspec
 from wattshed.records.common import Boundary, Kind
 
 Scope = Literal["gpu", "gpu_memory", "module", "cpu_package", "dram", "soc", "node", "wall"]
+MeterKind = Literal["counter", "power", "log", "model"]
 MeterStatus = Literal["ok", "missing", "not_permitted", "not_trusted"]
 
 BOUNDARIES: dict[Scope, Boundary] = {
@@ -59,7 +60,7 @@ class MeterInfo(msgspec.Struct, frozen=True):
 
     id: str
     source: str
-    kind: Literal["counter", "power", "log", "model"]
+    kind: MeterKind
     scope: Scope
     covers: tuple[str, ...]
     vendor: str = ""
@@ -244,3 +245,75 @@ class Generation(msgspec.Struct, frozen=True):
         if self.first_token_ns is None:
             return None
         return (self.first_token_ns - self.begun_ns) * 1e-9
+
+
+class MeterFinding(msgspec.Struct, frozen=True):
+    """What `doctor` found of one meter, or of a kind of meter of which there is none.
+
+    Attributes
+    ----------
+    name : str
+        Id of the meter, or name of the kind.
+    source : str
+        Name of the kind, as ``--meter`` takes it.
+    kind : {"counter", "power", "log", "model"}
+    status : {"ok", "missing", "not_permitted", "not_trusted"}
+    reason, cure : str
+        Empty if it is ok.
+    info : MeterInfo or None
+        None if there is no such meter here.
+    health : Health or None
+    """
+
+    name: str
+    source: str
+    kind: MeterKind
+    status: MeterStatus
+    reason: str = ""
+    cure: str = ""
+    info: MeterInfo | None = None
+    health: Health | None = None
+
+
+class EngineFinding(msgspec.Struct, frozen=True):
+    """What `doctor` found of an engine.
+
+    Attributes
+    ----------
+    name : str
+        As ``--engine`` takes it.
+    status : {"ok", "missing"}
+    reason, cure : str
+        Empty if it is ok.
+    detail : str
+        Versions and devices.
+    """
+
+    name: str
+    status: Literal["ok", "missing"]
+    reason: str = ""
+    cure: str = ""
+    detail: str = ""
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """What a machine can measure, as found at one time; goes with every measurement.
+
+    Attributes
+    ----------
+    schema, created_by : str
+    created : str
+        UTC, ISO 8601.
+    host, system, boot_id : str
+    meters : list of MeterFinding
+    engines : list of EngineFinding
+    """
+
+    created_by: str
+    created: str
+    host: str
+    system: str
+    boot_id: str
+    meters: list[MeterFinding]
+    engines: list[EngineFinding] = []
+    schema: str = "wattshed/certificate/1"

@@ -1,0 +1,144 @@
+"""`wattshed doctor`: what can be measured here, what cannot, and the cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wattshed.cli.shared import (
+    errors_at_the_edge,
+    json_option,
+    note,
+    print_json,
+    print_tables,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from wattshed.records import Certificate
+    from wattshed.report.document import Cell, Table
+
+
+@click.command()
+@click.option(
+    "--meter",
+    "meters",
+    multiple=True,
+    metavar="NAME[:ARGUMENT]",
+    help="Examine this one, too, such as prometheus:http://HOST:9400 or replay:FILE. Repeatable.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME[:ARGUMENT]",
+    help="Open this engine, too, such as openai:http://HOST:8000/v1. Repeatable.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1, max=600),
+    default=2.0,
+    show_default=True,
+    help="How long meters are read.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the certificate there (JSON).",
+)
+@json_option
+def doctor(
+    *,
+    meters: tuple[str, ...],
+    engines: tuple[str, ...],
+    seconds: float,
+    path: Path | None,
+    as_json: bool,
+) -> None:
+    """Examine meters, engines and permissions of this machine.
+
+    Every meter is ok, missing, not_permitted or not_trusted, with the reason and the cure.
+    Those that are there are read for a moment: how often they tick, and whether their energy
+    counter agrees with their power. A meter that cannot tell says so; none answers zero.
+
+    \b
+    Examples:
+      wattshed doctor
+      wattshed doctor --meter prometheus:http://node7:9400/metrics
+      wattshed doctor --engine openai:http://localhost:8000/v1
+      wattshed doctor --meter simulated:frozen=1 --json
+    """
+    from wattshed import __version__
+    from wattshed.measure.doctor import certify, examine_engines, examine_meters, usable
+
+    with errors_at_the_edge():
+        with progress("looking at meters") as report:
+            found = examine_meters(meters, seconds=seconds, report=report)
+        certificate = certify(found, examine_engines(engines), f"wattshed {__version__}")
+        if path:
+            _write(certificate, path)
+    if as_json:
+        inputs = {"meters": meters, "engines": engines, "seconds": seconds}
+        print_json("doctor", inputs, results_of(certificate), [])
+        return
+    print_tables([_meters_table(certificate), _engines_table(certificate)])
+    measured = usable(found)
+    if measured:
+        click.echo(f"Energy can be measured here, with {', '.join(f.name for f in measured)}.")
+    else:
+        click.echo("No meter can be used here: runs will have runtimes, and no energy.")
+
+
+def results_of(certificate: Certificate) -> dict[str, Any]:
+    """The stable keys of `wattshed doctor --json`."""
+    import msgspec
+
+    results: dict[str, Any] = msgspec.to_builtins(certificate)
+    for key in ("schema", "created_by"):
+        del results[key]
+    return results
+
+
+def _write(certificate: Certificate, path: Path) -> None:
+    import msgspec
+
+    from wattshed.files import write_atomically
+
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(certificate), indent=1))
+    note(f"certificate: {path}")
+
+
+def _meters_table(certificate: Certificate) -> Table:
+    from wattshed.report.document import Table
+
+    rows: list[list[Cell]] = []
+    for each in certificate.meters:
+        health, info = each.health, each.info
+        rows.append(
+            [
+                each.name,
+                each.status.replace("_", " "),
+                info.scope if info else None,
+                health.tick_s if health else None,
+                health.mean_power_w if health else None,
+                health.counter_over_power if health else None,
+                "; ".join(part for part in (each.reason, each.cure) if part) or None,
+            ]
+        )
+    columns = ["meter", "status", "scope", "tick (s)", "power (W)", "counter/power"]
+    return Table("meters", "Meters", [*columns, "reason and cure"], rows)
+
+
+def _engines_table(certificate: Certificate) -> Table:
+    from wattshed.report.document import Table
+
+    rows: list[list[Cell]] = [
+        [e.name, e.status, "; ".join(part for part in (e.reason, e.cure, e.detail) if part)]
+        for e in certificate.engines
+    ]
+    return Table("engines", "Engines", ["engine", "status", "reason and cure"], rows)
