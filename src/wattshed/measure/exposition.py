@@ -17,6 +17,8 @@ from wattshed.records.common import Kind
 SLICE = "GPU_I_ID"
 """Label of a part of a GPU (MIG); what it says is the whole GPU's all the same."""
 
+MIG: Flags = ("mig",)
+
 ESTIMATES = ("estimator", "none")
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 
@@ -87,7 +89,7 @@ def _point(by_rule: Mapping[Rule, Sequence[Sample]], sources: Labels) -> Point:
     samples = [sample for rule in rules for sample in by_rule[rule]]
     flags = NO_DATA if values[rules[0].is_energy] is None else ()
     if any(SLICE in sample.labels for sample in samples):
-        flags += ("scope_widened",)
+        flags += MIG
     return Point(
         rules,
         samples[0].labels,

@@ -1,18 +1,63 @@
-"""What zeusd says, as it says it, and as components with joules and watts."""
+"""Where zeusd listens, what it says, and what that is in joules and watts by component."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
+from wattshed.errors import ParameterError
 from wattshed.measure.shared import NO_DATA, Flags, Said
+from wattshed.measure.web import take_options
 from wattshed.records import MeterInfo
 from wattshed.records.measure import Scope
 from wattshed.units import JOULES_PER_MICROJOULE, JOULES_PER_MILLIJOULE
 
+SOCKETS = ("/run/zeusd/zeusd.sock", "/var/run/zeusd.sock")
+"""Where it listens unless told, now and in earlier versions."""
+
+PORT = 4938
 WATTS_PER_MILLIWATT = 1e-3
+
+
+def parse_address(argument: str) -> tuple[str, str | None, str]:
+    """Base of URLs, path of the Unix socket or None, and token or nothing.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not argument or argument.startswith(("/", "?")):
+        path, options = take_options(f"http://zeusd{argument}", ["token_file"])
+        there = [socket for socket in SOCKETS if Path(socket).exists()]
+        socket = path.removeprefix("http://zeusd") or (there or SOCKETS)[0]
+        return "http://localhost", socket, _read_token(options)
+    url = argument if "://" in argument else f"http://{argument}"
+    url, options = take_options(url, ["token_file"])
+    if "?" in url:
+        raise ParameterError("meter", f"zeusd:{argument} has an unknown option", "use token_file")
+    parts = urlsplit(url)
+    return (
+        (url if parts.port else f"{parts.scheme}://{parts.netloc}:{PORT}"),
+        None,
+        _read_token(options),
+    )
+
+
+def _read_token(options: Mapping[str, str]) -> str:
+    if "token_file" not in options:
+        return ""
+    where = f"token_file={options['token_file']}"
+    try:
+        token = Path(options["token_file"]).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError("meter", f"{where} cannot be read: {error}", "check it") from None
+    if not token or not token.isprintable():
+        raise ParameterError("meter", f"{where} holds no token", "put it there, in one line")
+    return token
 
 
 class Gpu(msgspec.Struct):

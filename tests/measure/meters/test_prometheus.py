@@ -134,7 +134,7 @@ def test_parts_of_a_gpu_repeat_its_counter_which_is_read_once(
     reading = meter.read()
     assert meter.info.covers == (GPU_A,)
     assert (reading.energy_j, reading.power_w) == (pytest.approx(257_858.316), 110.5)
-    assert reading.flags == ("scope_widened",)
+    assert reading.flags == ("mig",)
 
 
 def test_parts_that_differ_give_the_latest_count_but_no_power(
@@ -223,28 +223,33 @@ def test_other_options_stay_in_the_address(exporter: Callable[..., Any]) -> None
 
 
 def flags(meter: Meter, clock: VirtualClock) -> tuple[str, ...]:
-    clock.sleep(1)
+    clock.sleep(0.6)
     return meter.read().flags
 
 
-def test_a_page_that_did_not_change_is_stale(exporter: Callable[..., Any]) -> None:
+def test_a_page_that_is_not_refreshed_for_a_second_is_stale(exporter: Callable[..., Any]) -> None:
     served, clock = exporter(DCGM), VirtualClock()
     meter = opened(served.url, clock)[GPU_A]
-    assert flags(meter, clock) == ("stale",)
-    show(served, DCGM.replace("257858316", "257858400"))
-    assert flags(meter, clock) == ()
+    assert [flags(meter, clock) for _ in range(3)] == [(), ("stale",), ("stale",)]
+    show(served, DCGM.replace("7299606661", "7299606700"))  # of the other GPU: it did look
+    assert [flags(meter, clock) for _ in range(3)] == [(), (), ("stale",)]
+
+
+def test_what_else_is_on_a_page_makes_it_no_fresher(exporter: Callable[..., Any]) -> None:
+    served, clock = exporter(DCGM), VirtualClock()
+    meter = opened(served.url, clock)[GPU_A]
+    flags(meter, clock)
+    show(served, DCGM + "process_cpu_seconds_total 5\n")
     assert flags(meter, clock) == ("stale",)
 
 
 def test_a_sample_with_the_same_timestamp_is_stale_whatever_else_changed(
     exporter: Callable[..., Any],
 ) -> None:
-    served, clock = (
-        exporter('joules{a="1"} 5 1700000000000\njoules{a="2"} 5 1700000000000'),
-        VirtualClock(),
-    )
-    meters = opened(f"{served.url}?metric=joules&scope=node&unit=J", clock)
-    first, second = meters.values()
+    served = exporter('joules{a="1"} 5 1700000000000\njoules{a="2"} 5 1700000000000')
+    clock = VirtualClock()
+    first, second = opened(f"{served.url}?metric=joules&scope=node&unit=J", clock).values()
+    flags(first, clock)
     show(served, 'joules{a="1"} 5 1700000000000\njoules{a="2"} 6 1700000001000')
     assert flags(first, clock) == ("stale",)
     assert second.read().flags == ()
@@ -269,7 +274,7 @@ def test_an_exporter_that_goes_or_loses_a_gpu_is_no_data(exporter: Callable[...,
     assert flags(meter, clock) == ("no_data",)
     served.answers["/metrics"] = (401, b"")
     assert flags(meter, clock) == ("not_permitted",)
-    show(served, DCGM)
+    show(served, DCGM.replace("257858316", "257859000"))
     assert flags(meter, clock) == ()
 
 

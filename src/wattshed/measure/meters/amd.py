@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattshed.errors import MeterError, ParameterError
-from wattshed.measure.clock import Clock
+from wattshed.measure.clock import NS_PER_S, Clock
 from wattshed.measure.meter import Meter, PolledMeter
 from wattshed.measure.shared import NO_DATA, NOT_PERMITTED, Flags, Said
 from wattshed.records import MeterInfo
@@ -23,6 +23,7 @@ SAME_VERSION = "install the version of ROCm: pip install 'amdsmi==VERSION'"
 NO_PERM = 10  # AMDSMI_STATUS_NO_PERM
 NO_VALUE = 0xFFFF  # powers from here on are "not available", where the library does not say "N/A"
 AVERAGED_S = 1.0
+STALE_S = 1.0  # without a new time of its own for so long, the accumulator has stopped
 AVERAGED = "power is averaged over a time that is not documented: 1 s is assumed"
 OLD_MI100 = "its accumulator is wrong before ROCm 6.3"
 
@@ -119,7 +120,8 @@ class AmdMeter(PolledMeter):
         count, power = gpu.count(), gpu.power()
         second = index | 1
         is_pair = second < len(gpus) and gpus[second].is_silent_die(second)
-        self._gpu, self._is_silent, self._stamp = gpu, is_pair and index == second, 0
+        self._gpu, self._is_silent = gpu, is_pair and index == second
+        self._stamp, self._since_ns = 0, 0
         notes = {
             OLD_MI100: "MI100" in gpu.name,
             f"amdsmi:{second - 1} counts both dies": is_pair,
@@ -147,9 +149,11 @@ class AmdMeter(PolledMeter):
             return None, None, NO_DATA
         count, power = self._gpu.count(), self._gpu.power()
         flags = power.flags if self.info.kind == "power" else count.flags
-        if count.stamp and count.stamp == self._stamp:
+        now_ns = self.clock.mono_ns()
+        if count.stamp != self._stamp:
+            self._stamp, self._since_ns = count.stamp, now_ns
+        if count.stamp and now_ns - self._since_ns > STALE_S * NS_PER_S:
             flags = (*flags, "stale")
-        self._stamp = count.stamp
         return count.value, power.value, flags
 
 

@@ -1,10 +1,9 @@
 """Energy and power that an exporter shows in Prometheus' text format.
 
 ``prometheus:URL`` knows dcgm-exporter, Kepler and macmon; any other metric is read by
-``prometheus:URL?metric=NAME&scope=gpu&unit=mJ``. A value that is not newer than the one before is
-flagged `stale`: exporters look at their meters every so often, dcgm-exporter every 30 s unless
-told. On a GPU that is shared (MIG) each part repeats the counter of the whole: it is read once, and
-flagged `scope_widened`.
+``prometheus:URL?metric=NAME&scope=gpu&unit=mJ``. Values are flagged `stale` when the exporter has
+not refreshed them for a second: dcgm-exporter looks every 30 s unless told. On a GPU that is shared
+(MIG) each part repeats the counter of the whole: it is read once, and flagged `mig`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from wattshed.errors import MeterError
-from wattshed.measure.clock import Clock
+from wattshed.measure.clock import NS_PER_S, Clock
 from wattshed.measure.exposition import Point, read_page
 from wattshed.measure.meter import Meter
 from wattshed.measure.metrics import OPTIONS, RULES, Rule, rule_of, uuid_of
@@ -30,6 +29,7 @@ from wattshed.records.measure import Scope
 MODELS = ("modelName", "gpu_name", "chip")
 HOST: tuple[Scope, ...] = ("cpu_package", "dram")
 ANOTHER = "name one that it shows: prometheus:URL?metric=NAME&scope=gpu&unit=mJ"
+STALE_S = 1.0
 Page = Mapping[str, Point]
 
 
@@ -43,7 +43,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     url, options = take_options(argument if "://" in argument else f"http://{argument}", OPTIONS)
     parts = urlsplit(url)
     url = urlunsplit(parts._replace(path="/metrics")) if parts.path in ("", "/") else url
-    scraper = Scraper(url, [rule_of(options)] if options else RULES)
+    scraper = Scraper(url, [rule_of(options)] if options else RULES, clock)
     shared = Shared(scraper.scrape, clock)
     page = shared.answer(None).value
     if page is None:
@@ -61,13 +61,14 @@ class Scraper:
     ----------
     url : str
     rules : sequence of Rule
+    clock : Clock
     """
 
-    def __init__(self, url: str, rules: Sequence[Rule]) -> None:
-        self.url, self._rules = url, rules
+    def __init__(self, url: str, rules: Sequence[Rule], clock: Clock) -> None:
+        self.url, self._rules, self._clock = url, rules, clock
         self._client = open_client(url)
         self._error: Exception = RuntimeError("nothing was asked")
-        self._last: tuple[str, Page] = "", {}
+        self._changes: dict[str, tuple[object, int]] = {}
         weakref.finalize(self, self._client.close)
 
     def scrape(self) -> tuple[Page | None, Flags]:
@@ -78,14 +79,17 @@ class Scraper:
         except (httpx.HTTPError, ValueError) as error:
             self._error = error
             return None, NOT_PERMITTED if is_refusal(error) else NO_DATA
-        last_text, last = self._last
-        self._last = text, page
-        return {
-            name: replace(point, flags=(*point.flags, "stale"))
-            if name in last and _is_stale(point, last[name], text == last_text)
-            else point
-            for name, point in page.items()
-        }, ()
+        return {name: self._with_age(name, page) for name in page}, ()
+
+    def _with_age(self, name: str, page: Page) -> Point:
+        """Flag a point whose timestamp, or the whole page if it has none, has not changed."""
+        point, now_ns = page[name], self._clock.mono_ns()
+        state = page if point.stamp is None else point.stamp
+        if name not in self._changes or self._changes[name][0] != state:
+            self._changes[name] = state, now_ns
+        if now_ns - self._changes[name][1] <= STALE_S * NS_PER_S:
+            return point
+        return replace(point, flags=(*point.flags, "stale"))
 
     def refusal(self) -> MeterError:
         """Error for a scrape that failed."""
@@ -130,10 +134,6 @@ def _parts(name: str, page: Page) -> list[str]:
         return []
     scopes = HOST if rule.scope == "soc" else get_args(Scope)
     return [other for other in page if other != name and page[other].rules[0].scope in scopes]
-
-
-def _is_stale(point: Point, last: Point, is_same_text: bool) -> bool:
-    return is_same_text if point.stamp is None else point.stamp == last.stamp
 
 
 def _pick(name: str) -> Callable[[Page], Said]:

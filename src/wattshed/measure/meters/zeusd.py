@@ -14,14 +14,12 @@ import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from wattshed.errors import MeterError, ParameterError
+from wattshed.errors import MeterError
 from wattshed.measure import zeus_protocol as zeus
 from wattshed.measure.clock import Clock
 from wattshed.measure.meter import Meter
@@ -35,13 +33,8 @@ from wattshed.measure.web import (
     place_of,
     reason_of,
     status_of,
-    take_options,
 )
 
-SOCKETS = ("/run/zeusd/zeusd.sock", "/var/run/zeusd.sock")
-"""Where it listens unless told, now and in earlier versions."""
-
-PORT = 4938
 NOT_ENABLED = 404
 START = "start it with 'sudo zeusd serve' where the meters are"
 ELSEWHERE = "check that it is zeusd that listens there"
@@ -63,7 +56,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     ------
     ParameterError, MeterError
     """
-    url, socket, token = parse_address(argument)
+    url, socket, token = zeus.parse_address(argument)
     daemon = Daemon(socket or url, open_client(url, socket, token))
     found, _ = daemon.ask("/discover", {}, zeus.Discovery)
     if found is None:
@@ -80,43 +73,6 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     if all(meter.read().energy_j is None for meter in meters):
         raise daemon.refusal(START)
     return meters
-
-
-def parse_address(argument: str) -> tuple[str, str | None, str]:
-    """Base of URLs, path of the Unix socket or None, and token or nothing.
-
-    Raises
-    ------
-    ParameterError
-    """
-    if not argument or argument.startswith(("/", "?")):
-        path, options = take_options(f"http://zeusd{argument}", ["token_file"])
-        there = [socket for socket in SOCKETS if Path(socket).exists()]
-        socket = path.removeprefix("http://zeusd") or (there or SOCKETS)[0]
-        return "http://localhost", socket, _read_token(options)
-    url = argument if "://" in argument else f"http://{argument}"
-    url, options = take_options(url, ["token_file"])
-    if "?" in url:
-        raise ParameterError("meter", f"zeusd:{argument} has an unknown option", "use token_file")
-    parts = urlsplit(url)
-    return (
-        (url if parts.port else f"{parts.scheme}://{parts.netloc}:{PORT}"),
-        None,
-        _read_token(options),
-    )
-
-
-def _read_token(options: Mapping[str, str]) -> str:
-    if "token_file" not in options:
-        return ""
-    where = f"token_file={options['token_file']}"
-    try:
-        token = Path(options["token_file"]).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError("meter", f"{where} cannot be read: {error}", "check it") from None
-    if not token or not token.isprintable():
-        raise ParameterError("meter", f"{where} holds no token", "put it there, in one line")
-    return token
 
 
 class Daemon:
