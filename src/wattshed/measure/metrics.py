@@ -121,7 +121,8 @@ def the(name: str) -> Callable[[Labels], str]:
 def _kepler(
     metric: str, scope: Scope, component: Callable[[Labels], str | None], whole: bool = False
 ) -> Rule:
-    source = "platform_power_source" if scope == "node" else "components_power_source"
+    sources = {"gpu": "", "node": "platform_power_source"}  # it reads GPUs, or leaves them out
+    source = sources.get(scope, "components_power_source")
     return Rule(f"kepler_node_{metric}", scope, "J", component, whole=whole, source_label=source)
 
 

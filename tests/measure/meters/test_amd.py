@@ -41,7 +41,7 @@ def test_energy_is_the_accumulator_times_its_resolution(smi: Any) -> None:
     reading = meter.read()
     assert (reading.energy_j, reading.power_w) == (pytest.approx(15.25), 140.0)
     info = meter.info
-    assert (info.id, info.kind, info.covers, info.vendor) == ("amdsmi:0", "counter", ("u0",), "amd")
+    assert (info.id, info.kind, info.covers, info.vendor) == ("amdsmi:0", "counter", ("u0",), "AMD")
     assert (info.resolution_j, info.averaging_s) == (pytest.approx(15.25e-6), 0.0)
     assert info.model == "AMD Instinct MI300X"
 

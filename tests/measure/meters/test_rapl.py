@@ -12,7 +12,8 @@ import pytest
 
 from wattshed.errors import MeterError
 from wattshed.measure.clock import VirtualClock
-from wattshed.measure.meter import Meter, open_meters
+from wattshed.measure.meter import Meter
+from wattshed.measure.meters import rapl
 
 TREE = "sys/devices/virtual/powercap"
 RANGE_UJ = 262_143_328_850
@@ -65,7 +66,7 @@ def make_tree(tmp_path: Path) -> Callable[[Mapping[str, tuple[str, int]]], Path]
 
 
 def opened(powercap: Path) -> dict[str, Meter]:
-    meters = open_meters(f"rapl:{powercap}", VirtualClock())
+    meters = rapl.open_meters(str(powercap), VirtualClock())
     return {meter.info.id: meter for meter in meters}
 
 
@@ -115,7 +116,7 @@ def test_a_counter_is_read_anew_and_its_time_is_that_of_the_clock(
     make_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
     clock = VirtualClock(epoch_s=1e9)
-    (meter,) = open_meters(f"rapl:{make_tree(AMD)}", clock)
+    (meter,) = rapl.open_meters(str(make_tree(AMD)), clock)
     clock.sleep(2.5)
     (directory_of(tmp_path, "intel-rapl:0") / "energy_uj").write_text("8000000\n")
     reading = meter.read()

@@ -14,7 +14,10 @@ import pytest
 
 from wattshed.errors import MeterError, ParameterError
 from wattshed.measure.clock import SYSTEM_CLOCK, VirtualClock
-from wattshed.measure.meter import Meter, open_meters
+from wattshed.measure.meter import Meter
+from wattshed.measure.meters import zeusd
+from wattshed.measure.web import place_of
+from wattshed.measure.zeus_protocol import SOCKETS, Cpu, Discovery, Gpu, infos_of, parse_address
 
 GPU_ENERGY, GPU_POWER = "/gpu/get_cumulative_energy", "/gpu/get_power"
 CPU_ENERGY = "/cpu/get_cumulative_energy"
@@ -58,7 +61,7 @@ def answers() -> dict[str, tuple[int, bytes]]:
 
 
 def opened(address: str) -> dict[str, Meter]:
-    meters = open_meters(f"zeusd:{address}", VirtualClock(epoch_s=EPOCH_S))
+    meters = zeusd.open_meters(address, VirtualClock(epoch_s=EPOCH_S))
     return {meter.info.id: meter for meter in meters}
 
 
@@ -113,7 +116,7 @@ def test_readings_tell_how_long_the_answer_took(
     serve: Callable[..., Any], answers: dict[str, tuple[int, bytes]]
 ) -> None:
     served = serve(answers)
-    gpu = open_meters(f"zeusd:{served.url}", SYSTEM_CLOCK)[0]
+    gpu = zeusd.open_meters(served.url, SYSTEM_CLOCK)[0]
     served.slowness_s = 0.02
     before = SYSTEM_CLOCK.mono_ns()
     reading = gpu.read()
@@ -303,6 +306,21 @@ def test_a_daemon_without_meters_is_missing(serve: Callable[..., Any]) -> None:
 def test_addresses_that_make_no_sense_are_refused(address: str) -> None:
     with pytest.raises(ParameterError):
         opened(address)
+
+
+def test_without_an_address_the_usual_socket_is_asked(tmp_path: Path) -> None:
+    assert parse_address("")[1] in SOCKETS
+    (tmp_path / "token").write_text("secret\n")
+    _, socket, token = parse_address(f"?token_file={tmp_path / 'token'}")
+    assert (socket in SOCKETS, token) == (True, "secret")
+
+
+def test_another_machine_has_components_of_its_own() -> None:
+    discovery = Discovery([], gpus=[Gpu(0)], cpus=[Cpu(1, dram_available=True)])
+    infos = infos_of(discovery, place_of("http://node7:4938"), "")
+    covers = [info.covers for info in infos.values()]
+    assert covers == [("node7/gpu-0",), ("node7/package-1",), ("node7/dram-1",)]
+    assert next(iter(infos.values())).id == "zeusd:node7/gpu-0"
 
 
 @pytest.mark.parametrize("content", [b"", b"two\nlines", b"\xff"])

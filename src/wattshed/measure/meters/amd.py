@@ -120,6 +120,7 @@ class AmdMeter(PolledMeter):
         count, power = gpu.count(), gpu.power()
         second = index | 1
         is_pair = second < len(gpus) and gpus[second].is_silent_die(second)
+        card = gpus[second - 1 : second + 1] if is_pair else [gpu]
         self._gpu, self._is_silent = gpu, is_pair and index == second
         self._stamp, self._since_ns = 0, 0
         notes = {
@@ -132,10 +133,8 @@ class AmdMeter(PolledMeter):
             source="amdsmi",
             kind="power" if count.value is None and power.value is not None else "counter",
             scope="gpu",
-            covers=tuple(one.uuid for one in gpus[second - 1 : second + 1])
-            if is_pair
-            else (gpu.uuid,),
-            vendor="amd",
+            covers=tuple(die.uuid for die in card),
+            vendor="AMD",
             model=gpu.name,
             resolution_j=count.step_j,
             averaging_s=AVERAGED_S if power.is_averaged else 0.0,

@@ -60,7 +60,7 @@ def info_of(name: str) -> MeterInfo:
         kind="counter",
         scope=FIELDS[name][1],
         covers=(f"apple-{name}",),
-        vendor="apple",
+        vendor="Apple",
         provenance="modelled",
         resolution_j=JOULES_PER_MILLIJOULE,
         note=NOTE,
