@@ -1,0 +1,189 @@
+"""AMD GPUs through AMD SMI (`amdsmi`): the energy accumulator, and the power of the socket.
+
+The Python library loads ``libamd_smi.so`` of ROCm when it is imported, and must be of its version.
+An MI250 is two GPUs, of which the first counts both: the second has a meter without data, and each
+says that it covers both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from wattshed.errors import MeterError, ParameterError
+from wattshed.measure.clock import NS_PER_S, Clock
+from wattshed.measure.meter import Meter, PolledMeter
+from wattshed.measure.shared import NO_DATA, NOT_PERMITTED, Flags, Said
+from wattshed.records import MeterInfo
+from wattshed.units import JOULES_PER_MICROJOULE
+
+SAME_VERSION = "install the version of ROCm: pip install 'amdsmi==VERSION'"
+NO_PERM = 10  # AMDSMI_STATUS_NO_PERM
+NO_VALUE = 0xFFFF  # powers from here on are "not available", where the library does not say "N/A"
+AVERAGED_S = 1.0
+STALE_S = 1.0  # without a new time of its own for so long, the accumulator has stopped
+AVERAGED = "power is averaged over a time that is not documented: 1 s is assumed"
+OLD_MI100 = "its accumulator is wrong before ROCm 6.3"
+
+
+def open_meters(argument: str, clock: Clock) -> list[Meter]:
+    """Open a meter for each GPU.
+
+    Raises
+    ------
+    ParameterError, MeterError
+    """
+    if argument:
+        raise ParameterError("meter", f"amdsmi takes no argument, got {argument!r}", "say amdsmi")
+    smi = _import()
+    try:
+        smi.amdsmi_init(smi.AmdSmiInitFlags.INIT_AMD_GPUS)
+        gpus = [AmdGpu(smi, handle) for handle in smi.amdsmi_get_processor_handles()]
+    except smi.AmdSmiException as error:
+        raise _refusal(_oneline(error), _flags(error)) from None
+    if not gpus:
+        raise MeterError("amdsmi", "sees no GPU", "check with 'amd-smi list'")
+    answers = [(gpu.count(), gpu.power()) for gpu in gpus]
+    if all(count.value is None and power.value is None for count, power in answers):
+        raise _refusal(answers[0][0].reason, answers[0][0].flags)
+    return [AmdMeter(index, gpus, clock) for index in range(len(gpus))]
+
+
+@dataclass(frozen=True)
+class Value:
+    """Energy in J or power in W, or why there is none; `step_j`, own time, and averaging."""
+
+    value: float | None
+    flags: Flags = ()
+    reason: str = ""
+    step_j: float | None = None
+    stamp: int = 0
+    is_averaged: bool = False
+
+
+class AmdGpu:
+    """A GPU as the library sees it.
+
+    Parameters
+    ----------
+    smi : module
+    handle : object
+    """
+
+    def __init__(self, smi: Any, handle: Any) -> None:
+        self._smi, self._handle = smi, handle
+        self.uuid: str = smi.amdsmi_get_gpu_device_uuid(handle)
+        self.name: str = smi.amdsmi_get_gpu_asic_info(handle)["market_name"]
+
+    def count(self) -> Value:
+        """What the accumulator says."""
+        try:
+            count = self._smi.amdsmi_get_energy_count(self._handle)
+        except self._smi.AmdSmiException as error:
+            return Value(None, _flags(error), _oneline(error))
+        step_j = count["counter_resolution"] * JOULES_PER_MICROJOULE
+        energy_j = count["energy_accumulator"] * step_j
+        return Value(energy_j, step_j=step_j, stamp=count["timestamp"])
+
+    def power(self) -> Value:
+        """Power now (MI300 and later), or averaged."""
+        try:
+            info = self._smi.amdsmi_get_power_info(self._handle)
+        except self._smi.AmdSmiException as error:
+            return Value(None, _flags(error), _oneline(error))
+        for key in ("current_socket_power", "average_socket_power"):
+            power_w = info.get(key)
+            if isinstance(power_w, int) and power_w < NO_VALUE:
+                return Value(float(power_w), is_averaged=key.startswith("average"))
+        return Value(None, NO_DATA, "says neither current nor average power")
+
+    def is_silent_die(self, index: int) -> bool:
+        """Whether it is the die of a card of which the other one counts both."""
+        return "MI250" in self.name and index % 2 == 1 and not self.power().value
+
+
+class AmdMeter(PolledMeter):
+    """A GPU.
+
+    Parameters
+    ----------
+    index : int
+    gpus : list of AmdGpu
+        All of the machine, in the order of the library, in which the dies of a card are neighbours.
+    clock : Clock
+    """
+
+    def __init__(self, index: int, gpus: list[AmdGpu], clock: Clock) -> None:
+        gpu = gpus[index]
+        count, power = gpu.count(), gpu.power()
+        second = index | 1
+        is_pair = second < len(gpus) and gpus[second].is_silent_die(second)
+        card = gpus[second - 1 : second + 1] if is_pair else [gpu]
+        self._gpu, self._is_silent = gpu, is_pair and index == second
+        self._stamp, self._since_ns = 0, 0
+        notes = {
+            OLD_MI100: "MI100" in gpu.name,
+            f"amdsmi:{second - 1} counts both dies": is_pair,
+            AVERAGED: power.is_averaged,
+        }
+        info = MeterInfo(
+            id=f"amdsmi:{index}",
+            source="amdsmi",
+            kind="power" if count.value is None and power.value is not None else "counter",
+            scope="gpu",
+            covers=tuple(die.uuid for die in card),
+            vendor="AMD",
+            model=gpu.name,
+            resolution_j=count.step_j,
+            averaging_s=AVERAGED_S if power.is_averaged else 0.0,
+            note="; ".join(note for note, applies in notes.items() if applies),
+        )
+        super().__init__(info, clock)
+
+    def ask(self) -> Said:
+        """See `PolledMeter`."""
+        if self._is_silent:
+            return None, None, NO_DATA
+        count, power = self._gpu.count(), self._gpu.power()
+        flags = power.flags if self.info.kind == "power" else count.flags
+        now_ns = self.clock.mono_ns()
+        if count.stamp != self._stamp:
+            self._stamp, self._since_ns = count.stamp, now_ns
+        if count.stamp and now_ns - self._since_ns > STALE_S * NS_PER_S:
+            flags = (*flags, "stale")
+        return count.value, power.value, flags
+
+
+def _import() -> Any:
+    try:
+        with contextlib.redirect_stdout(None):  # it prints where it does not find its library
+            return importlib.import_module("amdsmi")
+    except ImportError as error:
+        raise MeterError(
+            "amdsmi", f"the Python library is missing: {error}", "pip install 'wattshed[amd]'"
+        ) from None
+    except (KeyError, OSError) as error:
+        raise MeterError(
+            "amdsmi",
+            f"finds no libamd_smi.so, a part of ROCm ({error})",
+            "install amd-smi-lib on a machine with an AMD GPU, or set ROCM_PATH",
+        ) from None
+    except AttributeError as error:
+        raise MeterError("amdsmi", f"is not of ROCm's version: {error}", SAME_VERSION) from None
+
+
+def _flags(error: Any) -> Flags:
+    return NOT_PERMITTED if getattr(error, "err_code", None) == NO_PERM else NO_DATA
+
+
+def _oneline(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _refusal(reason: str, flags: Flags) -> MeterError:
+    if flags == NOT_PERMITTED:
+        cure = "run 'sudo usermod -aG render,video $USER', then log in again"
+        return MeterError("amdsmi", reason, cure, "not_permitted")
+    return MeterError("amdsmi", reason, "check with 'amd-smi metric --power' and 'dmesg'")
