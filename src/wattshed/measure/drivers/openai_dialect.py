@@ -22,7 +22,8 @@ NAMED_AS: dict[Feature, tuple[str, ...]] = {
     "usage": ("stream_options", "include_usage"),
     "ids": ("prompt", "token id"),
 }
-"""What requests may have that not every server accepts, and how refusals call it."""
+"""What requests may have that not every server accepts, and how refusals call it; what is part of
+something else comes before that."""
 
 COMMON = """
 the of and to in a is that for it as was with be by on not he his but at are this have from or had
@@ -76,10 +77,10 @@ def settle(
     """
     first = refusal = attempt(wanted)
     while refusal is not None:
-        named = {f for f in wanted if any(word in refusal for word in NAMED_AS[f])}
-        if not named:
+        named = _named(refusal, wanted)
+        if named is None:
             break
-        wanted -= named
+        wanted -= {named}
         refusal = attempt(wanted)
     if refusal is None:
         return wanted
@@ -88,10 +89,16 @@ def settle(
         raise EngineError(
             "openai: completions", f"the server refuses: {first}", "see what it says, and its log"
         )
-    for feature in NAMED_AS:
+    for feature in reversed(NAMED_AS):
         if feature in wanted and attempt(kept | {feature}) is None:
             kept |= {feature}
     return kept
+
+
+def _named(refusal: str, wanted: frozenset[Feature]) -> Feature | None:
+    """The first feature that a refusal names."""
+    named = (f for f in NAMED_AS if f in wanted and any(word in refusal for word in NAMED_AS[f]))
+    return next(named, None)
 
 
 class IdPrompts:

@@ -7,6 +7,7 @@ Servers differ: usage comes in the last chunk, in each, elsewhere or not at all;
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -58,7 +59,7 @@ class Chunk(msgspec.Struct):
     usage: Usage | None = None
     timings: Timings | None = None
     x_groq: Elsewhere | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 class _Told(msgspec.Struct):
@@ -70,7 +71,7 @@ class _Error(msgspec.Struct):
 
     error: _Told | str | None = None
     message: str | None = None
-    detail: msgspec.Raw | None = None
+    detail: Any = None
 
 
 @dataclass
@@ -182,7 +183,7 @@ def read_chunk(data: str | bytes, where: str) -> Chunk:
         chunk = msgspec.json.decode(data, type=Chunk, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EngineError(where, f"sent no chunk of a completion: {error}", cure) from None
-    if chunk.error is not None and bytes(chunk.error) != b"null":
+    if chunk.error is not None:
         raise EngineError(
             where, f"failed while it answered: {error_message(data)}", "look into the engine's log"
         )
@@ -197,7 +198,7 @@ def error_message(body: str | bytes) -> str:
     except msgspec.DecodeError:
         found = _Error()
     told = found.error.message if isinstance(found.error, _Told) else found.error
-    detail = bytes(found.detail).decode().strip('"') if found.detail is not None else ""
+    detail = found.detail if isinstance(found.detail, str) else ""
     line = " ".join((told or found.message or detail or text).split())
     return line if len(line) <= MESSAGE_LENGTH else f"{line[:MESSAGE_LENGTH]}..."
 

@@ -118,7 +118,8 @@ class TransformersDriver:
         """See `Driver`; the prompts are random tokens."""
         check_query(input_tokens, output_tokens, batch_size)
         vocabulary = self.model.config.get_text_config().vocab_size
-        prompts = self._rng.integers(vocabulary, size=(batch_size, input_tokens))
+        with _told(self._torch, f"{WHERE}: prompts", SMALLER, ""):
+            prompts = self._rng.integers(vocabulary, size=(batch_size, input_tokens))
         _, generation = self.complete(prompts, output_tokens)
         return generation
 
@@ -306,9 +307,9 @@ def _told(torch: Any, where: str, no_memory: str, other: str) -> Iterator[None]:
     """Have what the libraries raise said in one line, with the cure of its kind."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError, KeyError, ImportError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, ImportError, MemoryError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        lacks = isinstance(error, torch.OutOfMemoryError) or any(
+        lacks = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
             text in str(error) for text in NO_MEMORY
         )
         if lacks:
