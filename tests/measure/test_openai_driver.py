@@ -379,7 +379,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "busy": ({"status": 429}, "answers 429: no; let it finish"),
     "starting": ({"status": 503}, "answers 503: no; wait"),
     "redirected": ({"status": 307}, "answers 307"),
-    "broken": ({"status": 500, "message": "cuda\nerror"}, "the server refuses: cuda error"),
+    "broken": ({"status": 500, "message": "cuda\nerror"}, "/v1: refuses any request: cuda error"),
     "vocabulary": (
         {"status": 400, "message": "Token id 999 is out of vocabulary"},
         "give token_ids=",
@@ -454,6 +454,25 @@ def test_queries_of_no_size_are_refused(serve: Serve, connect: Connect) -> None:
             driver.generate(*sizes)
 
 
+def test_a_key_is_sent_and_never_shown(serve: Serve, connect: Connect) -> None:
+    _, address = serve(key="sk-true")
+    assert connect(address, api_key="sk-true\n").generate(12, 3).output_tokens == 3
+    with pytest.raises(ParameterError, match="api_key") as caught:
+        open_driver(address, {"api_key": "sk-\nother"})
+    assert "other" not in str(caught.value)
+    with pytest.raises(EngineError, match=r"answers 401: bad key Bearer \*\*\*;"):
+        open_driver(address, {"api_key": "sk-other"})
+
+
+def test_chunks_without_text_are_tokens_only_between_others() -> None:
+    tally = Tally()
+    for t_ns, text in enumerate(("", "a", "", "b")):
+        tally.add_line(f"data: {json.dumps({'choices': [{'text': text}]})}", t_ns, "here")
+    tally.add_line('data: {"choices": [{"text": "", "finish_reason": "length"}]}', 9, "here")
+    assert tally.token_ns() == (1, 2, 3)
+    assert (tally.counted, tally.ended_ns, tally.finished) == (3, 3, True)
+
+
 FEATURES = st.sets(st.sampled_from(sorted(NAMED_AS))).map(frozenset)
 
 
@@ -467,7 +486,7 @@ def test_exactly_what_a_server_accepts_is_kept(
             return None
         return f"what is {NAMED_AS[wrong[0]][0]}?" if named else "no"
 
-    assert settle(attempt, wanted) == accepted & wanted
+    assert settle(attempt, wanted, "here") == accepted & wanted
 
 
 @given(

@@ -74,9 +74,7 @@ def open_driver(argument: str, settings: Mapping[str, str], clock: Clock) -> Ope
     """
     given = Settings("openai", settings, SETTINGS)
     url = _url(argument)
-    connection = Connection(
-        url, given.text("api_key"), given.number("timeout_s", 600, above=0), clock
-    )
+    connection = Connection(url, _key(given), given.number("timeout_s", 600, above=0), clock)
     try:
         model, owner = _find_model(connection, given.text("model"))
         driver = OpenAIDriver(connection, _info(given, url, model, owner), given)
@@ -94,6 +92,17 @@ def _url(argument: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ParameterError("openai: URL", repr(argument), EXAMPLE)
     return url
+
+
+def _key(given: Settings) -> str:
+    key = given.text("api_key").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ParameterError(
+            "openai: api_key",
+            "has characters that no header may have (it is not shown)",
+            "give the key alone",
+        )
+    return key
 
 
 def _info(given: Settings, url: httpx.URL, model: str, owner: str) -> DriverInfo:
@@ -128,7 +137,7 @@ class OpenAIDriver:
         self._counts = True
         style = given.choice("prompt", ("auto", "ids", "text"), "auto")
         wanted = frozenset(NAMED_AS) - ({"ids"} if style == "text" else frozenset())
-        self._features = settle(self._attempt, wanted)
+        self._features = settle(self._attempt, wanted, connection.where)
         if "ids" not in self._features:
             if style == "ids":
                 raise EngineError(

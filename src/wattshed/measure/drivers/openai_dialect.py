@@ -55,7 +55,7 @@ def request_body(
 
 
 def settle(
-    attempt: Callable[[frozenset[Feature]], str | None], wanted: frozenset[Feature]
+    attempt: Callable[[frozenset[Feature]], str | None], wanted: frozenset[Feature], where: str
 ) -> frozenset[Feature]:
     """Find the features that a server accepts.
 
@@ -64,6 +64,8 @@ def settle(
     attempt : callable
         Sends a small request with the given features; what the server says against them, or None.
     wanted : frozenset
+    where : str
+        The server, for errors.
 
     Returns
     -------
@@ -86,9 +88,7 @@ def settle(
         return wanted
     kept: frozenset[Feature] = frozenset()
     if attempt(kept) is not None:
-        raise EngineError(
-            "openai: completions", f"the server refuses: {first}", "see what it says, and its log"
-        )
+        raise EngineError(where, f"refuses any request: {first}", "look into the engine's log")
     for feature in reversed(NAMED_AS):
         if feature in wanted and attempt(kept | {feature}) is None:
             kept |= {feature}

@@ -127,9 +127,9 @@ class Connection:
             raise EngineError(self.where, f"broke off: {error}", SERVER_BROKE) from None
 
     def _refusal(self, status: int, body: bytes) -> RefusedError:
-        message = error_message(body)
         if self._key:
-            message = message.replace(self._key, "***")
+            body = body.replace(self._key.encode(), b"***")
+        message = error_message(body)
         cure = CURES.get(status, SERVER_BROKE)
         low = message.lower()
         if status in REFUSED and "context" in low:

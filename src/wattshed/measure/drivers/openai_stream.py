@@ -124,12 +124,18 @@ class Tally:
         self.last_ns = t_ns
         before = self.output_tokens or 0
         said = self._count(chunk)
+        more = (self.output_tokens or 0) - before if said else None
         for choice in chunk.choices or ():
             self.finished |= bool(choice.finish_reason)
-            # The last chunk of many servers has a reason, and no token.
-            if choice.text or not choice.finish_reason:
+            if choice.text or self._is_token(choice, more):
                 self.arrived_ns.append(t_ns)
-                self.counts.append((self.output_tokens or 0) - before if said else 1)
+                self.counts.append(1 if more is None else more)
+
+    def _is_token(self, choice: Choice, more: int | None) -> bool:
+        """Whether a piece without text is a token: half a character, neither beginning nor end."""
+        if more is not None:
+            return more > 0 and not choice.finish_reason
+        return bool(self.arrived_ns) and not choice.finish_reason
 
     def _count(self, chunk: Chunk) -> bool:
         """Take in the server's counts; whether it counted what the answer has so far."""
@@ -241,12 +247,19 @@ def generation_of(
     Returns
     -------
     Generation
-        Tokens are the mean over the batch, rounded, where its queries differ.
+        Tokens are the mean over the batch, rounded, where its queries differ. Flags:
+        ``counted_here`` (the server did not count), ``fewer_tokens``, ``other_input`` (the prompt
+        has another length than asked for), ``uneven`` (queries differ), ``cached_prefix`` (part
+        of a prompt came from a cache), ``chunks_not_tokens`` (later tokens have no times).
     """
     outputs = [tally.counted for tally in tallies]
     inputs = [t.input_tokens for t in tallies if t.input_tokens is not None] or [input_tokens]
     first = tallies[0]
     times = () if first.whole else first.token_ns()
+    if first.whole or not first.arrived_ns:
+        first_ns = None
+    else:
+        first_ns = times[0] if times else first.arrived_ns[0]
     found = {
         "counted_here": any(t.output_tokens is None or t.input_tokens is None for t in tallies),
         "fewer_tokens": min(outputs) < output_tokens,
@@ -261,7 +274,7 @@ def generation_of(
         len(tallies),
         begun_ns,
         max(tally.ended_ns for tally in tallies),
-        None if first.whole or not first.arrived_ns else first.arrived_ns[0],
+        first_ns,
         times[1:],
         tuple(flag for flag, holds in found.items() if holds),
     )
