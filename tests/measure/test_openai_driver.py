@@ -473,6 +473,20 @@ def test_chunks_without_text_are_tokens_only_between_others() -> None:
     assert (tally.counted, tally.ended_ns, tally.finished) == (3, 3, True)
 
 
+@pytest.mark.parametrize("each", [True, False])
+def test_a_last_token_of_half_a_character_counts_where_each_is_counted(each: bool) -> None:
+    tally = Tally()
+    for t_ns, (text, made) in enumerate((("a", 1), ("b", 2), ("", 3))):
+        event: dict[str, Any] = {"choices": [{"text": text}]}
+        if each or made == 3:
+            event["usage"] = {"completion_tokens": 3 if not each else made}
+        if made == 3:
+            event["choices"][0]["finish_reason"] = "length"
+        tally.add_line(f"data: {json.dumps(event)}", t_ns, "here")
+    assert tally.counted == 3
+    assert tally.token_ns() == ((0, 1, 2) if each else ())
+
+
 FEATURES = st.sets(st.sampled_from(sorted(NAMED_AS))).map(frozenset)
 
 
@@ -502,8 +516,7 @@ def test_texts_are_calibrated_to_any_tokenizer_with_a_few_common_words(
         return extra + sum(1 if word in known else len(word) + 1 for word in text.split())
 
     first = count(WORDS[0])
-    prompts, counted = calibrate(count, np.random.default_rng(seed))
-    assert counted
+    prompts = calibrate(count, np.random.default_rng(seed))
     assert set(prompts.words) <= known
     if tokens > first:
         assert count(prompts.prompt(tokens)) == tokens

@@ -134,7 +134,6 @@ class OpenAIDriver:
         rng = np.random.default_rng(given.whole("seed", 0))
         self._ids = IdPrompts(*_token_ids(given), rng)
         self._texts: TextPrompts | None = None
-        self._counts = True
         style = given.choice("prompt", ("auto", "ids", "text"), "auto")
         wanted = frozenset(NAMED_AS) - ({"ids"} if style == "text" else frozenset())
         self._features = settle(self._attempt, wanted, connection.where)
@@ -143,7 +142,7 @@ class OpenAIDriver:
                 raise EngineError(
                     connection.where, "refuses token ids as prompt", "give prompt=text"
                 )
-            self._texts, self._counts = calibrate(self._count, rng)
+            self._texts = calibrate(self._count, rng)
 
     @property
     def info(self) -> DriverInfo:
@@ -194,8 +193,8 @@ class OpenAIDriver:
     def _count(self, text: str) -> int | None:
         """Tokens of a text, as the server counts."""
         body = {"model": self._info.model, "prompt": text, "max_tokens": 1, "temperature": 0}
-        tally = Tally()
-        tally.add(read_chunk(self._connection.post("completions", body), "openai: usage"), 0)
+        tally, where = Tally(), self._connection.where
+        tally.add(read_chunk(self._connection.post("completions", body), where), 0)
         return tally.input_tokens
 
 

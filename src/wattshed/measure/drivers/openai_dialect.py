@@ -158,9 +158,7 @@ def join(words: list[str]) -> str:
     return " ".join([WORDS[0], *words])
 
 
-def calibrate(
-    count: Callable[[str], int | None], rng: np.random.Generator
-) -> tuple[TextPrompts, bool]:
+def calibrate(count: Callable[[str], int | None], rng: np.random.Generator) -> TextPrompts:
     """Find words of one token each, and what the server adds to a prompt.
 
     Parameters
@@ -172,9 +170,8 @@ def calibrate(
 
     Returns
     -------
-    prompts : TextPrompts
-    counted : bool
-        False if the server does not count: words are then taken for tokens.
+    TextPrompts
+        If the server does not count, words are taken for tokens.
 
     Raises
     ------
@@ -183,7 +180,7 @@ def calibrate(
     """
     base = count(join(WORDS))
     if base is None:
-        return TextPrompts(WORDS, 1, rng), False
+        return TextPrompts(WORDS, 1, rng)
 
     def single(words: list[str]) -> list[str]:
         total = (count(join(WORDS + words)) or 0) - base
@@ -202,4 +199,4 @@ def calibrate(
             "use a server that accepts token ids as prompt (vLLM, SGLang, llama.cpp)",
         )
     extra = (count(join(words)) or 0) - len(words)
-    return TextPrompts(words, extra, rng), True
+    return TextPrompts(words, extra, rng)

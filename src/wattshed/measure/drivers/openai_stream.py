@@ -132,9 +132,12 @@ class Tally:
                 self.counts.append(1 if more is None else more)
 
     def _is_token(self, choice: Choice, more: int | None) -> bool:
-        """Whether a piece without text is a token: half a character, neither beginning nor end."""
+        """Whether a piece without text is a token: half a character, neither beginning nor end.
+
+        A server that counts only in the end counts what has come already.
+        """
         if more is not None:
-            return more > 0 and not choice.finish_reason
+            return 0 < more <= (self.output_tokens or 0) - sum(self.counts)
         return bool(self.arrived_ns) and not choice.finish_reason
 
     def _count(self, chunk: Chunk) -> bool:
