@@ -184,6 +184,8 @@ def test_a_config_alone_gives_random_weights_if_asked_for(torch: Any, tmp_path: 
     assert driver.generate(40, 24, 2).output_tokens == 24
     with pytest.raises(EngineError, match=r"40 \+ 25 tokens exceed its context of 64; ask for"):
         driver.generate(40, 25)
+    with pytest.raises(ParameterError, match="context: '128'; give it with weights=random alone"):
+        open_model(str(tmp_path), context="128")
     longer = open_model(str(tmp_path), weights="random", context="128")
     assert longer.generate(40, 25).output_tokens == 25
 

@@ -217,7 +217,9 @@ def _load(torch: Any, argument: str, given: Settings, device: Any, dtype: str, r
     cure = "check attn=, and that the folder holds a causal language model that transformers knows"
     with _told(torch, f"{WHERE}: {argument}", SMALLER, cure):
         config = _config(transformers, argument)
-        if random and given.text("context"):
+        if given.text("context"):
+            if not random:
+                raise given.refuse("context", "give it with weights=random alone")
             config.max_position_embeddings = given.whole("context", 0, least=2)
         _check_memory(torch, transformers, argument, config, device, dtype)
         auto = transformers.AutoModelForCausalLM
