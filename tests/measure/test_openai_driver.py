@@ -255,6 +255,9 @@ def test_the_model_and_the_engine_are_what_the_server_lists(serve: Serve, connec
     ).info
     assert (info.model, info.engine, info.system) == ("tiny", "testing", "rack")
     assert (info.accelerator, info.tensor_parallel, info.n_accelerators) == ("h200", 2, 2)
+    assert info.note == "prompts are token ids"
+    _, other = serve(text_only=True, refuses=("min_tokens",))
+    assert connect(other).info.note == "prompts are text; answers may end early"
 
 
 def test_prompts_differ_and_repeat_with_the_seed(serve: Serve, connect: Connect) -> None:

@@ -143,6 +143,7 @@ class OpenAIDriver:
                     connection.where, "refuses token ids as prompt", "give prompt=text"
                 )
             self._texts = calibrate(self._count, rng)
+        self._info = msgspec.structs.replace(info, note=_note(self._features))
 
     @property
     def info(self) -> DriverInfo:
@@ -196,6 +197,12 @@ class OpenAIDriver:
         tally, where = Tally(), self._connection.where
         tally.add(read_chunk(self._connection.post("completions", body), where), 0)
         return tally.input_tokens
+
+
+def _note(features: frozenset[Feature]) -> str:
+    prompts = "token ids" if "ids" in features else "text"
+    lengths = "" if "lengths" in features else "; answers may end early"
+    return f"prompts are {prompts}{lengths}"
 
 
 class _Model(msgspec.Struct):
