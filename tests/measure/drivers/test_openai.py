@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -89,6 +90,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.not_allowed():
+            return
         models = [{"id": name, "owned_by": "testing"} for name in self.server.told.models]
         self.whole(200, {"object": "list", "data": models})
 
@@ -98,9 +101,9 @@ class Handler(BaseHTTPRequestHandler):
         told.asked.append(body)
         if told.stuck is not None:
             told.stuck.wait(10)
-        if told.key and self.headers.get("Authorization") != f"Bearer {told.key}":
-            self.whole(401, {"error": {"message": f"bad key {self.headers['Authorization']}"}})
-        elif self.path != "/v1/completions" or body["model"] not in told.models:
+        if self.not_allowed():
+            return
+        if self.path != "/v1/completions" or body["model"] not in told.models:
             self.whole(404, {"detail": "Not Found"})
         elif told.status != 200:
             self.whole(told.status, {"error": {"message": told.message}})
@@ -108,6 +111,13 @@ class Handler(BaseHTTPRequestHandler):
             self.whole(422, {"detail": refusal})
         else:
             self.complete(told, body)
+
+    def not_allowed(self) -> bool:
+        given, key = self.headers.get("Authorization"), self.server.told.key
+        if not key or given == f"Bearer {key}":
+            return False
+        self.whole(401, {"error": {"message": f"bad key {given}"}})
+        return True
 
     def complete(self, told: Server, body: dict[str, Any]) -> None:
         prompt = told.tokens_of(body["prompt"])
@@ -183,6 +193,10 @@ class Listener(ThreadingHTTPServer):
     request_queue_size = 64
     daemon_threads = True
     told: Server
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client hung up
+            super().handle_error(request, client_address)
 
 
 @pytest.fixture
@@ -377,7 +391,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "cut": ({"cut_after": 1}, "broke off"),
     "no reason": ({"stop_after": 1, "reasons": False, "done": False}, "broke off after 1 of 2"),
     "in stream": ({"in_stream": "out of blocks"}, "failed while it answered: out of blocks"),
-    "key": ({"key": "secret"}, "answers 401: .*; give api_key="),
+    "key": ({"key": "secret"}, "/v1: answers 401: .*; give api_key="),
     "forbidden": ({"status": 403}, "answers 403: no; give api_key="),
     "busy": ({"status": 429}, "answers 429: no; let it finish"),
     "starting": ({"status": 503}, "answers 503: no; wait"),
@@ -387,6 +401,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
         {"status": 400, "message": "Token id 999 is out of vocabulary"},
         "give token_ids=",
     ),
+    "vocabulary, in stream": ({"in_stream": "Token id 9 is out of vocabulary"}, "give token_ids="),
     "models": ({"models": ("a", "b")}, "lists 2 models: a, b; give model="),
     "no models": ({"models": ()}, "lists 0 models: none; give model="),
 }
@@ -408,6 +423,9 @@ def test_trouble_after_opening_is_told_too(serve: Serve, connect: Connect) -> No
     told.status, told.message = 400, "maximum context length is 128 tokens"
     with pytest.raises(EngineError, match=r"answers 400: .* 128 tokens; ask for fewer tokens"):
         driver.generate(200, 3)
+    told.message = "min_tokens must be less than or equal to max_tokens=24, got 100."
+    with pytest.raises(EngineError, match="ask for fewer tokens"):
+        driver.generate(200, 100)
     told.status, told.cut_after = 200, 2
     with pytest.raises(EngineError, match="broke off"):
         driver.generate(20, 5, 3)

@@ -221,7 +221,10 @@ def _find_model(connection: Connection, wanted: str) -> tuple[str, str]:
     except (EngineError, msgspec.DecodeError) as error:
         if wanted:
             return wanted, ""
-        if isinstance(error, EngineError) and not isinstance(error, RefusedError):
+        lists_none = not isinstance(error, EngineError) or (
+            isinstance(error, RefusedError) and error.status not in (401, 403)
+        )
+        if not lists_none:
             raise
         raise EngineError(
             f"{connection.where}/models", f"lists no models: {error}", "give model="

@@ -11,7 +11,7 @@ import msgspec
 
 from wattshed.errors import EngineError
 from wattshed.measure.clock import Clock
-from wattshed.measure.drivers.openai_stream import Tally, error_message, read_chunk
+from wattshed.measure.drivers.openai_stream import Tally, cure_of, error_message, read_chunk
 
 REFUSED = (400, 422, 500, 501)
 """Answers that ask for another dialect, or other tokens."""
@@ -130,12 +130,7 @@ class Connection:
         if self._key:
             body = body.replace(self._key.encode(), b"***")
         message = error_message(body)
-        cure = CURES.get(status, SERVER_BROKE)
-        low = message.lower()
-        if status in REFUSED and "context" in low:
-            cure = "ask for fewer tokens, or start the engine with a longer context"
-        elif status in REFUSED and "vocab" in low:
-            cure = "give token_ids=LOW-HIGH, within the model's vocabulary"
+        cure = CURES.get(status) or cure_of(message)
         return RefusedError(self.where, f"answers {status}: {message}", cure, status, message)
 
 

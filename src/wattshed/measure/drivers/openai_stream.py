@@ -193,9 +193,8 @@ def read_chunk(data: str | bytes, where: str) -> Chunk:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EngineError(where, f"sent no chunk of a completion: {error}", cure) from None
     if chunk.error is not None:
-        raise EngineError(
-            where, f"failed while it answered: {error_message(data)}", "look into the engine's log"
-        )
+        message = error_message(data)
+        raise EngineError(where, f"failed while it answered: {message}", cure_of(message))
     return chunk
 
 
@@ -210,6 +209,16 @@ def error_message(body: str | bytes) -> str:
     detail = found.detail if isinstance(found.detail, str) else ""
     line = " ".join((told or found.message or detail or text).split())
     return line if len(line) <= MESSAGE_LENGTH else f"{line[:MESSAGE_LENGTH]}..."
+
+
+def cure_of(message: str) -> str:
+    """What to do about what an engine says."""
+    low = message.lower()
+    if "vocab" in low:
+        return "give token_ids=LOW-HIGH, within the model's vocabulary"
+    if "context" in low or "max_tokens" in low:
+        return "ask for fewer tokens, or start the engine with a longer context"
+    return "look into the engine's log"
 
 
 def check_answered(tally: Tally, output_tokens: int, where: str) -> None:
