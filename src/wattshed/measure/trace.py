@@ -43,6 +43,29 @@ class Series:
     def __len__(self) -> int:
         return len(self.t_ns)
 
+    def part(self, begin: int, end: int) -> Series:
+        """Readings from one index to before another."""
+        cut = slice(begin, end)
+        return Series(
+            self.t_ns[cut],
+            self.t_wall_s[cut],
+            self.energy_j[cut],
+            self.power_w[cut],
+            self.read_s[cut],
+            self.flags[cut],
+        )
+
+    def joined(self, later: Series) -> Series:
+        """These readings and those of another series, which must not begin before these end."""
+        return Series(
+            np.concatenate((self.t_ns, later.t_ns)),
+            np.concatenate((self.t_wall_s, later.t_wall_s)),
+            np.concatenate((self.energy_j, later.energy_j)),
+            np.concatenate((self.power_w, later.power_w)),
+            np.concatenate((self.read_s, later.read_s)),
+            self.flags + later.flags,
+        )
+
 
 def series_of(readings: Iterable[Reading]) -> Series:
     """Readings as arrays, in order of time; equal times keep their order."""
@@ -55,6 +78,9 @@ def series_of(readings: Iterable[Reading]) -> Series:
         np.array([r.read_s for r in found], float),
         tuple(r.flags for r in found),
     )
+
+
+EMPTY = series_of(())
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -100,14 +126,26 @@ class Trace:
 
     manifest: Manifest
     readings: dict[str, list[Reading]] = field(default_factory=dict)
+    _built: dict[str, Series] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, meter: str, reading: Reading) -> None:
         """Take a reading in."""
         self.readings.setdefault(meter, []).append(reading)
 
     def series(self, meter: str) -> Series:
-        """Readings of a meter so far; empty if there are none."""
-        return series_of(tuple(self.readings.get(meter, ())))
+        """Readings of a meter so far; empty if there are none.
+
+        What was built before is kept: only readings that came since are turned into arrays.
+        """
+        readings = self.readings.get(meter, [])
+        built = self._built.get(meter, EMPTY)
+        if len(built) == len(readings):
+            return built
+        later = series_of(readings[len(built) :])
+        in_order = len(built) == 0 or built.t_ns[-1] <= later.t_ns[0]
+        built = built.joined(later) if in_order else series_of(tuple(readings))
+        self._built[meter] = built
+        return built
 
     def info(self, meter: str) -> MeterInfo:
         """What a meter measures.

@@ -55,6 +55,9 @@ class MeterInfo(msgspec.Struct, frozen=True):
     rel_error_source : str
     range_j : float or None
         The counter begins anew at this value.
+    lag_s : float
+        Longest time that a value takes to be published, beyond the time between new values; 0 if
+        none is stated.
     note : str
     """
 
@@ -72,6 +75,7 @@ class MeterInfo(msgspec.Struct, frozen=True):
     rel_error: float = 0.0
     rel_error_source: str = ""
     range_j: float | None = None
+    lag_s: float = 0.0
     note: str = ""
 
     @property
@@ -132,7 +136,8 @@ class Health(msgspec.Struct, frozen=True):
         Mean time of a read.
     flags : tuple of str
         ``frozen``, ``zero``, ``backwards``, ``reset``, ``disagrees``, ``spike``, ``duplicate``,
-        ``stale``, ``gap``, ``part_time``, ``wrong_unit``, ``clock_step``.
+        ``stale``, ``gap``, ``part_time``, ``wrong_unit``, ``clock_step``, ``wrap`` (it may
+        have begun anew unseen), ``scope_widened``, ``not_permitted``, ``no_data``.
     """
 
     meter: str
@@ -159,13 +164,17 @@ class WindowEnergy(msgspec.Struct, frozen=True):
     value_j : float or None
         None where nothing can be said; then `flags` says why.
     low_j, high_j : float or None
+        Without a value there may still be a lower bound: what was counted before a break and after.
     method : str
         ``tick-interpolated``, ``counter-difference``, ``power-trapezoid``, ...
     coverage : float
         Part of the window between readings, from 0 to 1.
     flags : tuple of str
-        ``no_data``, ``gap``, ``reset``, ``wrap``, ``frozen``, ``averaged``, ``short``,
-        ``scope_widened``, ``modelled``, ``clock_step``, ...
+        There is a value in spite of ``gap``, ``wrap``, ``averaged``, ``short``, ``edge`` (no change
+        was seen after it: the upper bound is a guess), ``scope_widened``, ``modelled``,
+        ``clock_step``, ``spike``, ``stale``, ``disagrees``, ``part_time``, ``duplicate``; none with
+        ``no_data``, ``frozen``, ``zero``, ``reset``, ``backwards``, ``jump``, ``unseen_wrap``,
+        ``wrong_unit``, ``scope_changed``.
     scope : Scope
     kind : {"measured", "derived", "modelled", "published"}
     """

@@ -29,6 +29,7 @@ typedef struct {
     int64_t clock_mhz, clock_min_mhz, clock_max_mhz, clock_step_mhz;
     int64_t lock_mhz, lock_result, lock_stuck; /* lock 0: not locked */
     int64_t writes;                           /* settings that were changed, ever */
+    int64_t temperature_c, temperature_result, reasons;
 } Gpu;
 
 typedef struct {
@@ -199,6 +200,20 @@ int nvmlDeviceGetClockInfo(void *handle, unsigned type, unsigned *clock_mhz) {
     if (type) return INVALID_ARGUMENT;
     RETURN_IF(gpu->lost);
     *clock_mhz = gpu->lock_mhz && !gpu->lock_stuck ? gpu->lock_mhz : gpu->clock_mhz;
+    return OK;
+}
+
+int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *temperature_c) {
+    if (sensor) return INVALID_ARGUMENT;
+    RETURN_IF(gpu_of(handle)->lost);
+    RETURN_IF(gpu_of(handle)->temperature_result);
+    *temperature_c = gpu_of(handle)->temperature_c;
+    return OK;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *reasons) {
+    RETURN_IF(gpu_of(handle)->lost);
+    *reasons = gpu_of(handle)->reasons;
     return OK;
 }
 

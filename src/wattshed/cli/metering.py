@@ -1,0 +1,178 @@
+"""What `wattshed measure` opens: meters, and what sets and sees the hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wattshed.cli.shared import note
+from wattshed.errors import MeterError, ParameterError
+
+if TYPE_CHECKING:
+    from wattshed.measure.campaign.design import Campaign
+    from wattshed.measure.campaign.grid import Cell
+    from wattshed.measure.campaign.guard import Observation
+    from wattshed.measure.clock import Clock
+    from wattshed.measure.driver import Driver
+    from wattshed.measure.meter import Meter
+    from wattshed.measure.plant import Plant
+    from wattshed.records import Health
+
+AUTO, NONE, SIMULATED = "auto", "none", "simulated"
+ACCELERATOR_METERS = ("nvml", "amdsmi", "apple")
+"""What ``--meter auto`` tries."""
+STATE_FILE = Path("/run/wattshed/settings.json")
+"""What clocks and limits were: gone after a reboot, as the settings themselves are."""
+
+
+def lease_of(
+    campaign: Campaign, gpus: str
+) -> Callable[[Cell], AbstractContextManager[object]] | None:
+    """What holds clock and power limit of a cell; None where no cell asks for any.
+
+    Raises
+    ------
+    ParameterError, MeterError
+        Before anything is measured, if one of them cannot be set.
+    """
+    wanted = {(cell.clock_mhz, cell.power_limit_w) for cell in campaign.cells}
+    if wanted == {(None, None)}:
+        return None
+    from wattshed.measure.knobs import plan_settings
+    from wattshed.measure.lease import settings_lease
+
+    for clock_mhz, power_limit_w in sorted(wanted, key=str):
+        for change in plan_settings(gpus, clock_mhz=clock_mhz, power_limit_w=power_limit_w):
+            note(f"will set and put back: {change}")
+
+    def hold(cell: Cell) -> AbstractContextManager[object]:
+        return settings_lease(
+            gpus,
+            clock_mhz=cell.clock_mhz,
+            power_limit_w=cell.power_limit_w,
+            state_file=STATE_FILE,
+        )
+
+    return hold
+
+
+def observe_of(campaign: Campaign, gpus: str) -> Callable[[], Observation] | None:
+    """What the guard sees; None without a guard.
+
+    Raises
+    ------
+    ParameterError, MeterError
+        If nothing can be seen.
+    """
+    if campaign.guard is None:
+        return None
+    name, _, components = gpus.partition(":")
+    if name != "nvml":
+        raise ParameterError("--gpus", repr(gpus), "give nvml or nvml:INDEX,...")
+    from wattshed.measure.gpu_state import observer
+
+    return observer(components)
+
+
+def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter]:
+    """The meters that were asked for.
+
+    Raises
+    ------
+    MeterError
+        If one is missing, or ``auto`` finds none.
+    ParameterError
+        If ``none`` is not alone, or two meters have one id.
+    """
+    from wattshed.measure.meter import open_meters
+
+    if NONE in names:
+        if len(names) > 1:
+            raise ParameterError("--meter", " ".join(names), "give none alone")
+        return []
+    found: list[Meter] = []
+    for name in names:
+        plant = getattr(driver, "plant", None)
+        if plant is not None and name.partition(":")[0] in (AUTO, SIMULATED):
+            found += open_simulated(plant, clock, name.partition(":")[2])
+        elif name == AUTO:
+            found += open_accelerators(clock)
+        else:
+            found += open_meters(name, clock)
+    ids = [meter.info.id for meter in found]
+    for i, each in enumerate(ids):
+        if each in ids[:i]:
+            raise ParameterError("--meter", f"{each} is there twice", "name each meter once")
+    return found
+
+
+def open_accelerators(clock: Clock) -> list[Meter]:
+    """Every accelerator meter that works here.
+
+    Raises
+    ------
+    MeterError
+        If there is none, with the reason of each.
+    """
+    from wattshed.measure.meter import open_meters
+
+    found: list[Meter] = []
+    reasons = []
+    for name in ACCELERATOR_METERS:
+        try:
+            found += open_meters(name, clock)
+        except MeterError as error:
+            reasons.append(f"{name}: {error.found}")
+    if not found:
+        cure = "see `wattshed doctor`, name another meter, or measure runtime only (--meter none)"
+        raise MeterError("--meter auto", f"no accelerator meter works ({'; '.join(reasons)})", cure)
+    return found
+
+
+def open_simulated(plant: Plant, clock: Clock, argument: str) -> list[Meter]:
+    """Meters of a simulated engine's own machine, with the faults that were asked for."""
+    from wattshed.measure.meters.simulated import SimulatedMeter, meters_for, open_meters
+
+    (like, *_) = open_meters(argument, clock)
+    assert isinstance(like, SimulatedMeter)
+    return meters_for(plant, clock, like.faults)
+
+
+def only_ok(meters: Sequence[Meter], health: Sequence[Health]) -> tuple[list[Meter], list[Health]]:
+    """Meters that can be trusted, with their certificates.
+
+    Raises
+    ------
+    MeterError
+        If there is none.
+    """
+    kept = [i for i, each in enumerate(health) if each.status == "ok"]
+    if not kept:
+        cure = "name it if its values are wanted all the same, or measure runtime only (none)"
+        raise MeterError("--meter auto", "no meter can be trusted", cure, "not_trusted")
+    return [meters[i] for i in kept], [health[i] for i in kept]
+
+
+def settings_of(meters: Sequence[Meter]) -> dict[str, dict[str, float]]:
+    """Clock and power limit of NVIDIA GPUs that are metered, as they are now, by component.
+
+    Raises
+    ------
+    MeterError
+    """
+    from wattshed.measure.knobs import open_knobs
+
+    gpus = {gpu for m in meters if m.info.source == "nvml" for gpu in m.info.covers}
+    found = [
+        knob for gpu in sorted(gpus) if gpu.startswith("GPU-") for knob in open_knobs(f"nvml:{gpu}")
+    ]
+    return {knob.component: knob.read().known() for knob in found}
+
+
+def tell_health(health: Sequence[Health]) -> None:
+    """Say which meters cannot be trusted, and why."""
+    for each in health:
+        if each.status != "ok":
+            note(f"warning: {each.meter}: {each.status}: {each.reason}; {each.cure}")

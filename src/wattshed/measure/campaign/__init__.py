@@ -1,0 +1,1 @@
+"""Campaigns: which queries are measured, how often, and a file of trials that survives anything."""

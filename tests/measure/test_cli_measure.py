@@ -1,0 +1,172 @@
+"""`wattshed measure`: campaigns from the command line, on simulated engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from wattshed.cli import main
+from wattshed.measure.campaign.journal import read_journal
+
+ENGINE = "simulated:splitwise/h100-80gb-tp8/llama-2-70b"
+QUICK = ["--idle", "1", "--interval", "0.05", "--window", "0"]
+A100 = "wilkins-2024/swing-a100/llama-2-7b"
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def measure(folder: Path, *more: str, engine: str = ENGINE) -> Result:
+    asked = ["measure", "--engine", engine, "-o", str(folder), *QUICK, *more]
+    return CliRunner().invoke(main, asked)
+
+
+def test_from_nothing_to_a_profile(wattshed: Run, tmp_path: Path) -> None:
+    few = ["--input", "8,64,512", "--output", "8,64,512"]
+    asked = ["--engine", ENGINE, *few, "-o", "campaign", "--interval", "0.05", "--idle", "2"]
+    done = wattshed("measure", *asked, "--set", "noise=0.02")
+    assert done.returncode == 0, done.stderr
+    assert "Measured cells" in done.stdout
+    files = {path.name for path in (tmp_path / "campaign").iterdir()}
+    assert files == {"journal.jsonl", "runs.csv", "certificates.json"}
+    fitted = wattshed("fit", "campaign/runs.csv", "-o", "profiles.json")
+    assert fitted.returncode == 0, fitted.stderr
+    (profile,) = json.loads((tmp_path / "profiles.json").read_text())["profiles"]
+    assert profile["domain"] == {"input_tokens": [8, 512], "output_tokens": [8, 512]}
+
+
+def test_json_tells_cells_and_files(tmp_path: Path) -> None:
+    done = measure(tmp_path, "--input", "8,16", "--output", "8", "--batch", "1,4", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    cells = found["results"]["cells"]
+    assert [(c["input_tokens"], c["batch_size"]) for c in cells] == [
+        (8, 1),
+        (8, 4),
+        (16, 1),
+        (16, 4),
+    ]
+    assert all(cell["trials"] >= 3 and cell["energy_j"] > 0 for cell in cells)
+    assert found["inputs"]["opened"] == {"engine": ENGINE, "meters": "auto"}
+    assert (found["results"]["failed"], found["results"]["stopped"]) == ([], False)
+
+
+def test_without_a_meter_runs_have_no_energy(tmp_path: Path) -> None:
+    done = measure(tmp_path, "--input", "8", "--output", "8", "--meter", "none")
+    assert done.exit_code == 0, done.output
+    table = pl.read_csv(tmp_path / "runs.csv")
+    assert table["accelerator_energy_j"].null_count() == table.height == 3
+    assert all(flags.endswith("no_meter") for flags in table["flags"])
+
+
+def test_the_papers_rule_and_a_decision_stop_when_they_may(tmp_path: Path) -> None:
+    paper = measure(tmp_path / "paper", "--grid", "vary-input", "--stop", "paper")
+    assert paper.exit_code == 0, paper.output
+    assert len(read_journal(tmp_path / "paper" / "journal.jsonl").trials) == 9 * 2
+    decided = measure(
+        tmp_path / "decided", "--grid", "vary-input", "--stop", f"decision:{A100}", "--window", "2"
+    )
+    assert decided.exit_code == 0, decided.output
+    rival = read_journal(tmp_path / "decided" / "journal.jsonl").manifest.campaign.rival
+    assert rival is not None
+    assert rival.profile == A100
+
+
+def test_an_adaptive_grid_adds_cells_up_to_the_most(tmp_path: Path) -> None:
+    few = ["--input", "8,64,512,2048", "--output", "8,32,128,512", "--max-cells", "11"]
+    few += ["--max-trials", "3"]
+    # A rival close enough to be in doubt: the machine itself, as measured before.
+    first = measure(tmp_path / "first", *few[:4], "--max-trials", "3", "--set", "noise=0.3")
+    assert first.exit_code == 0, first.output
+    profiles = str(tmp_path / "profiles.json")
+    runs = str(tmp_path / "first" / "runs.csv")
+    fitted = CliRunner().invoke(main, ["fit", runs, "-o", profiles, "--form", "kv-phase"])
+    assert fitted.exit_code == 0, fitted.output
+    rival = f"{profiles}#h100-80gb-tp8/llama-2-70b"
+    done = measure(tmp_path / "then", *few, "--grid", f"adaptive:{rival}", "--set", "noise=0.3")
+    assert done.exit_code == 0, done.output
+    cells = {trial.cell for trial in read_journal(tmp_path / "then" / "journal.jsonl").trials}
+    assert len(cells) == 11
+
+
+def test_a_plan_measures_nothing(tmp_path: Path) -> None:
+    asked = ["measure", "--engine", "openai:http://localhost:1/v1", "--grid", "joint", "--plan"]
+    done = CliRunner().invoke(main, [*asked, "--like", A100])
+    assert done.exit_code == 0, done.output
+    assert "270 to 2250 trials of 90 cells, " in done.output
+    found = json.loads(CliRunner().invoke(main, [*asked, "--json"]).stdout)["results"]
+    assert (found["at_least"], found["at_most"], found["seconds"]) == (270, 2250, None)
+    assert len(found["cells"]) == 90
+
+
+def test_secrets_are_not_written(tmp_path: Path) -> None:
+    from wattshed.cli.measuring import Wanted
+
+    settings = ("api_key=hunter2", "model=tiny")
+    wanted = Wanted("openai:x", settings, ("none",), "nvml", None, resume=False, traces=False)
+    assert wanted.inputs() == {"engine": "openai:x", "meters": "none", "set model": "tiny"}
+    assert wanted.engine_settings()["api_key"] == "hunter2"
+
+
+# what is asked, and what the one line must hold
+REFUSED: dict[str, tuple[list[str], list[str]]] = {
+    "no cells": ([], ["cells: there are none", "give --input and --output, or --grid"]),
+    "an unknown grid": (["--grid", "all"], ["--grid: 'all'", "vary-input, vary-output, joint"]),
+    "no rival": (["--grid", "adaptive"], ["give adaptive:PROFILE"]),
+    "an unknown rule": (["--grid", "joint", "--stop", "soon"], ["--stop: 'soon'", "use paper"]),
+    "a rule of nothing": (["--grid", "joint", "--stop", "relative:0%"], ["stop: 0.0"]),
+    "no numbers": (["--input", "8,x", "--output", "8"], ["--input: '8,x'", "whole numbers"]),
+    "too few trials": (
+        ["--grid", "joint", "--min-trials", "9", "--max-trials", "4"],
+        ["at least 9 and at most 4"],
+    ),
+    "no setting": (["--grid", "joint", "--set", "noise"], ["--set: 'noise'", "KEY=VALUE"]),
+    "none and more": (
+        ["--grid", "joint", "--meter", "none", "--meter", "nvml"],
+        ["--meter: none nvml", "give none alone"],
+    ),
+    "twice": (
+        ["--grid", "joint", "--meter", "simulated", "--meter", "simulated"],
+        ["simulated:0 is there twice"],
+    ),
+    "a guard of nothing": (
+        ["--grid", "joint", "--guard", "80", "--gpus", "tpu"],
+        ["--gpus: 'tpu'", "give nvml"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, case: str) -> None:
+    asked, found = REFUSED[case]
+    done = measure(tmp_path / "folder", *asked)
+    assert done.exit_code == 2
+    (line,) = [text for text in done.stderr.splitlines() if text]
+    for text in found:
+        assert text in line
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_journal_is_kept_and_another_campaign_refused(tmp_path: Path) -> None:
+    asked = ["--input", "8", "--output", "8"]
+    assert measure(tmp_path, *asked).exit_code == 0
+    files: dict[str, Any] = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    again = measure(tmp_path, *asked)
+    assert (again.exit_code, "add --resume" in again.stderr) == (2, True)
+    other = measure(tmp_path, *asked, "--resume", "--seed", "1")
+    assert (other.exit_code, "seed was 0, and now is 1" in other.stderr) == (2, True)
+    assert measure(tmp_path, *asked, "--resume").exit_code == 0
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+def test_an_engine_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "campaign"
+    done = measure(folder, "--input", "8", "--output", "8", engine="openai:http://localhost:1/v1")
+    assert (done.exit_code, "cannot be reached" in done.stderr) == (2, True)
+    assert not folder.exists()
