@@ -34,7 +34,7 @@ def test_from_nothing_to_a_profile(wattshed: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Measured cells" in done.stdout
     files = {path.name for path in (tmp_path / "campaign").iterdir()}
-    assert files == {"journal.jsonl", "runs.csv", "certificates.json"}
+    assert files == {"journal.jsonl", "runs.csv", "certificate.json"}
     fitted = wattshed("fit", "campaign/runs.csv", "-o", "profiles.json")
     assert fitted.returncode == 0, fitted.stderr
     (profile,) = json.loads((tmp_path / "profiles.json").read_text())["profiles"]

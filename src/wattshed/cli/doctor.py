@@ -17,7 +17,7 @@ from wattshed.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from wattshed.records import Certificate
+    from wattshed.records import Certificate, MeterFinding
     from wattshed.report.document import Cell, Table
 
 
@@ -73,15 +73,21 @@ def doctor(
       wattshed doctor --engine openai:http://localhost:8000/v1
       wattshed doctor --meter simulated:frozen=1 --json
     """
-    from wattshed import __version__
-    from wattshed.measure.doctor import certify, examine_engines, examine_meters, usable
+    from wattshed.measure.doctor import (
+        certify,
+        examine_engines,
+        examine_meters,
+        usable,
+        write_certificate,
+    )
 
     with errors_at_the_edge():
         with progress("looking at meters") as report:
             found = examine_meters(meters, seconds=seconds, report=report)
-        certificate = certify(found, examine_engines(engines), f"wattshed {__version__}")
+        certificate = certify(found, examine_engines(engines))
         if path:
-            _write(certificate, path)
+            write_certificate(certificate, path)
+            note(f"certificate: {path}")
     if as_json:
         inputs = {"meters": meters, "engines": engines, "seconds": seconds}
         print_json("doctor", inputs, results_of(certificate), [])
@@ -104,34 +110,29 @@ def results_of(certificate: Certificate) -> dict[str, Any]:
     return results
 
 
-def _write(certificate: Certificate, path: Path) -> None:
-    import msgspec
-
-    from wattshed.files import write_atomically
-
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(certificate), indent=1))
-    note(f"certificate: {path}")
-
-
 def _meters_table(certificate: Certificate) -> Table:
     from wattshed.report.document import Table
 
-    rows: list[list[Cell]] = []
-    for each in certificate.meters:
-        health, info = each.health, each.info
-        rows.append(
-            [
-                each.name,
-                each.status.replace("_", " "),
-                info.scope if info else None,
-                health.tick_s if health else None,
-                health.mean_power_w if health else None,
-                health.counter_over_power if health else None,
-                "; ".join(part for part in (each.reason, each.cure) if part) or None,
-            ]
-        )
-    columns = ["meter", "status", "scope", "tick (s)", "power (W)", "counter/power"]
-    return Table("meters", "Meters", [*columns, "reason and cure"], rows)
+    some = any(each.health for each in certificate.meters)
+    columns = ["scope", "tick (s)", "power (W)", "counter/power"] if some else []
+    rows: list[list[Cell]] = [
+        [
+            each.name,
+            each.status.replace("_", " "),
+            *(_seen(each) if some else []),
+            "; ".join(part for part in (each.reason, each.cure) if part) or None,
+        ]
+        for each in certificate.meters
+    ]
+    return Table("meters", "Meters", ["meter", "status", *columns, "reason and cure"], rows)
+
+
+def _seen(found: MeterFinding) -> list[Cell]:
+    """What a look at a meter showed."""
+    info, health = found.info, found.health
+    if info is None or health is None:
+        return [None] * 4
+    return [info.scope, health.tick_s, health.mean_power_w, health.counter_over_power]
 
 
 def _engines_table(certificate: Certificate) -> Table:

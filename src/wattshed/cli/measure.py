@@ -30,7 +30,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
     default=("auto",),
     show_default=True,
     metavar="NAME[:ARGUMENT]",
-    help="auto (every accelerator meter that works here), none (runtime only), or nvml, rapl,"
+    help="auto (every meter of this machine that works), none (runtime only), or nvml, rapl,"
     " zeusd:HOST:PORT and the others. Repeatable.",
 )
 @click.option(
@@ -149,7 +149,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
     metavar="DIR",
-    help="Write journal.jsonl, runs.csv and certificates.json there.",
+    help="Write journal.jsonl, runs.csv and certificate.json there.",
 )
 @click.option("--traces", is_flag=True, help="Keep every reading of every trial there, too.")
 @click.option(

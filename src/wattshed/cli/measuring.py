@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from wattshed.measure.campaign.design import Campaign
     from wattshed.measure.campaign.run import Outcome
     from wattshed.measure.campaign.stopping import Rule
-    from wattshed.records import Health
 
 SECRETS = ("api_key",)
 """Settings of engines that no file keeps."""
-JOURNAL, RUNS, CERTIFICATES, TRACES = "journal.jsonl", "runs.csv", "certificates.json", "traces"
+JOURNAL, RUNS, CERTIFICATE, TRACES = "journal.jsonl", "runs.csv", "certificate.json", "traces"
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,9 @@ def carry_out(
     from wattshed.measure.campaign.run import Bench, run_campaign
     from wattshed.measure.campaign.table import write_runs
     from wattshed.measure.clock import SYSTEM_CLOCK, VirtualClock
+    from wattshed.measure.doctor import certify, findings_of, write_certificate
     from wattshed.measure.driver import open_driver
+    from wattshed.measure.health import look_at_all
 
     simulated = wanted.engine.partition(":")[0] == SIMULATED
     clock = VirtualClock() if simulated else SYSTEM_CLOCK
@@ -200,7 +201,7 @@ def carry_out(
     path = into / JOURNAL
     with closing(open_driver(wanted.engine, wanted.engine_settings(), clock)) as driver:
         meters = open_all(wanted.meters, driver, clock)
-        health = [meter.probe() for meter in meters]
+        health = look_at_all(meters, clock)
         tell_health(health)
         if wanted.meters == (AUTO,):
             meters, health = only_ok(meters, health)
@@ -228,7 +229,7 @@ def carry_out(
             write_runs(read_journal(path), into / RUNS)
             raise
     write_runs(outcome.journal, into / RUNS)
-    write_certificates(health, into / CERTIFICATES)
+    write_certificate(certify(findings_of(meters, health), []), into / CERTIFICATE)
     return outcome
 
 
@@ -244,12 +245,3 @@ def terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def write_certificates(health: Sequence[Health], path: Path) -> None:
-    """Certificates of the meters, as found at the begin of this session."""
-    import msgspec
-
-    from wattshed.files import write_atomically
-
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(list(health)), indent=1))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from wattshed.records import Health
 
 AUTO, NONE, SIMULATED = "auto", "none", "simulated"
-ACCELERATOR_METERS = ("nvml", "amdsmi", "apple")
-"""What ``--meter auto`` tries."""
+AUTO_METERS = ("nvml", "amdsmi", "apple", "rapl")
+"""What ``--meter auto`` tries: accelerators, and the host's processors and memory."""
 STATE_FILE = Path("/run/wattshed/settings.json")
 """What clocks and limits were: gone after a reboot, as the settings themselves are."""
 
@@ -82,7 +82,7 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     Raises
     ------
     MeterError
-        If one is missing, or ``auto`` finds none.
+        If one that is named is missing.
     ParameterError
         If ``none`` is not alone, or two meters have one id.
     """
@@ -98,7 +98,7 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
         if plant is not None and name.partition(":")[0] in (AUTO, SIMULATED):
             found += open_simulated(plant, clock, name.partition(":")[2])
         elif name == AUTO:
-            found += open_accelerators(clock)
+            found += open_what_works(clock)
         else:
             found += open_meters(name, clock)
     ids = [meter.info.id for meter in found]
@@ -108,26 +108,19 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     return found
 
 
-def open_accelerators(clock: Clock) -> list[Meter]:
-    """Every accelerator meter that works here.
-
-    Raises
-    ------
-    MeterError
-        If there is none, with the reason of each.
-    """
+def open_what_works(clock: Clock) -> list[Meter]:
+    """Every meter of this machine that works; says why if there is none."""
     from wattshed.measure.meter import open_meters
 
     found: list[Meter] = []
     reasons = []
-    for name in ACCELERATOR_METERS:
+    for name in AUTO_METERS:
         try:
             found += open_meters(name, clock)
         except MeterError as error:
             reasons.append(f"{name}: {error.found}")
     if not found:
-        cure = "see `wattshed doctor`, name another meter, or measure runtime only (--meter none)"
-        raise MeterError("--meter auto", f"no accelerator meter works ({'; '.join(reasons)})", cure)
+        note(f"no meter works here: runs will have no energy ({'; '.join(reasons)})")
     return found
 
 
@@ -141,17 +134,10 @@ def open_simulated(plant: Plant, clock: Clock, argument: str) -> list[Meter]:
 
 
 def only_ok(meters: Sequence[Meter], health: Sequence[Health]) -> tuple[list[Meter], list[Health]]:
-    """Meters that can be trusted, with their certificates.
-
-    Raises
-    ------
-    MeterError
-        If there is none.
-    """
+    """Meters that can be trusted, with their certificates; says so if there is none."""
     kept = [i for i, each in enumerate(health) if each.status == "ok"]
-    if not kept:
-        cure = "name it if its values are wanted all the same, or measure runtime only (none)"
-        raise MeterError("--meter auto", "no meter can be trusted", cure, "not_trusted")
+    if meters and not kept:
+        note("no meter can be trusted: runs will have no energy; name one to have it all the same")
     return [meters[i] for i in kept], [health[i] for i in kept]
 
 

@@ -8,19 +8,28 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
+from wattshed import __version__
 from wattshed.errors import EngineError, MeterError
+from wattshed.files import write_atomically
 from wattshed.measure.clock import SYSTEM_CLOCK, Clock
 from wattshed.measure.driver import DRIVERS, open_driver
-from wattshed.measure.health import judge_all
+from wattshed.measure.health import look_at_all
 from wattshed.measure.meter import Meter, meter_names, open_meters
-from wattshed.measure.recorder import Recorder
-from wattshed.records import Certificate, EngineFinding, MeterFinding, MeterKind, MeterStatus
+from wattshed.records import (
+    Certificate,
+    EngineFinding,
+    Health,
+    MeterFinding,
+    MeterKind,
+    MeterStatus,
+)
 
 Report = Callable[[str, int, int], None]
 
 LOOK_S = 2.0
 """How long meters are looked at: long enough for a counter that ticks every 100 ms."""
-INTERVAL_S = 0.002
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 TO_BE_NAMED: dict[str, tuple[MeterKind, str, str]] = {
@@ -76,7 +85,7 @@ def examine_meters(
     named = {text.partition(":")[0] for text in asked}
     texts = [*asked, *(name for name in meter_names() if name not in named)]
     findings: list[MeterFinding] = []
-    meters: list[tuple[str, Meter]] = []
+    meters: list[Meter] = []
     for done, text in enumerate(texts):
         if report:
             report(text, done, len(texts))
@@ -84,8 +93,8 @@ def examine_meters(
         if isinstance(found, MeterFinding):
             findings.append(found)
         else:
-            meters += [(text.partition(":")[0], meter) for meter in found]
-    findings += _look_at([meter for _, meter in meters], [n for n, _ in meters], clock, seconds)
+            meters += found
+    findings += findings_of(meters, look_at_all(meters, clock, seconds))
     order = meter_names()
     return sorted(findings, key=lambda f: (order.index(f.source), f.name))
 
@@ -106,27 +115,20 @@ def _open(text: str, clock: Clock) -> list[Meter] | MeterFinding:
         return MeterFinding(text, name, kind, error.status, reason, error.cure)
 
 
-def _look_at(
-    meters: Sequence[Meter], sources: Sequence[str], clock: Clock, seconds: float
-) -> list[MeterFinding]:
-    """Read all meters side by side for a moment, and judge them together."""
-    if not meters:
-        return []
-    with Recorder(meters, INTERVAL_S, clock=clock) as recorder:
-        clock.sleep(seconds)
-    series = [(meter.info, recorder.trace.series(meter.info.id)) for meter in meters]
+def findings_of(meters: Sequence[Meter], health: Sequence[Health]) -> list[MeterFinding]:
+    """Meters that are there, with what a look at them showed."""
     return [
         MeterFinding(
             meter.info.id,
-            source,
+            meter.info.source,
             meter.info.kind,
-            health.status,
-            health.reason,
-            health.cure,
+            found.status,
+            found.reason,
+            found.cure,
             meter.info,
-            health,
+            found,
         )
-        for meter, source, health in zip(meters, sources, judge_all(series), strict=True)
+        for meter, found in zip(meters, health, strict=True)
     ]
 
 
@@ -177,12 +179,10 @@ def _opened(text: str, settings: dict[str, str]) -> EngineFinding:
     return EngineFinding(text, "ok", detail=f"{name} serves {driver.info.model}")
 
 
-def certify(
-    meters: list[MeterFinding], engines: list[EngineFinding], created_by: str
-) -> Certificate:
+def certify(meters: list[MeterFinding], engines: list[EngineFinding]) -> Certificate:
     """What was found, with the machine and the time."""
     return Certificate(
-        created_by,
+        f"wattshed {__version__}",
         datetime.now(UTC).isoformat(timespec="seconds"),
         platform.node(),
         f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -190,6 +190,16 @@ def certify(
         meters,
         engines,
     )
+
+
+def write_certificate(certificate: Certificate, path: Path) -> None:
+    """Write it as JSON.
+
+    Raises
+    ------
+    FileError
+    """
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(certificate), indent=1))
 
 
 def boot_id() -> str:

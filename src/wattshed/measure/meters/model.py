@@ -31,7 +31,7 @@ class ModelMeter(PolledMeter):
         What draws it.
     """
 
-    def __init__(self, power_w: float, clock: Clock, source: str, scope: Scope = "node") -> None:
+    def __init__(self, power_w: float, clock: Clock, source: str, scope: Scope = "gpu") -> None:
         info = MeterInfo(
             id=f"model:{source}",
             source="model",
@@ -53,6 +53,8 @@ class ModelMeter(PolledMeter):
 def open_meters(argument: str, clock: Clock) -> list[Meter]:
     """The model of ``WATTS``, or of ``PROFILE``: its mean power over the cells it was fitted to.
 
+    Watts are those of the accelerator; a profile's are within its boundary.
+
     Raises
     ------
     ParameterError
@@ -62,7 +64,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     """
     if not argument:
         raise ParameterError("meter model", "names no power", "give model:WATTS or model:PROFILE")
-    scope: Scope = "node"
+    scope: Scope = "gpu"
     try:
         power_w = float(argument)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from math import floor
 from typing import TypeVar
@@ -204,6 +205,34 @@ class SquareWave(Plant):
         return (at_ns * self.idle_power_w + high_ns * (self._high_w - self.idle_power_w)) / NS_PER_S
 
 
+class Ripple(SquareWave):
+    """A square wave with a sine on it, of another period: power that never comes round again.
+
+    A sensor that looks part of the time only is not caught by a load as regular as itself.
+
+    Parameters
+    ----------
+    low_w, high_w : float
+        Least and most power.
+    period_s : float
+        Of the square wave.
+    """
+
+    def __init__(self, low_w: float, high_w: float, period_s: float) -> None:
+        self._swing_w = 0.1 * (high_w - low_w)
+        super().__init__(low_w + self._swing_w, high_w - self._swing_w, period_s)
+        self._turn_ns = period_s * NS_PER_S * (5.0**0.5 - 1.0) / (4.0 * math.pi)
+
+    def power_w(self, at_ns: int) -> float:
+        """See `Plant`."""
+        return super().power_w(at_ns) + self._swing_w * math.sin(at_ns / self._turn_ns)
+
+    def energy_j(self, at_ns: int) -> float:
+        """See `Plant`."""
+        more = 1.0 - math.cos(at_ns / self._turn_ns)
+        return super().energy_j(at_ns) + self._swing_w * self._turn_ns / NS_PER_S * more
+
+
 def meters_for(
     plant: Plant, clock: Clock, faults: Faults = NONE, seed: int = 0, id: str = "simulated:0"
 ) -> list[Meter]:
@@ -233,9 +262,9 @@ class _Load(msgspec.Struct, frozen=True):
 
 
 def open_meters(argument: str, clock: Clock) -> list[Meter]:
-    """Meters of a machine that draws power in a square wave: ``FAULT=VALUE,...``.
+    """Meters of a machine whose power goes up and down: ``FAULT=VALUE,...``.
 
-    Besides the fields of `Faults`, ``low_w``, ``high_w`` and ``period_s`` of the wave may be given,
+    Besides the fields of `Faults`, ``low_w``, ``high_w`` and ``period_s`` of its load may be given,
     and the ``seed``. Without a tick, it is 0.1 s, as that of many counters is.
 
     Raises
@@ -260,7 +289,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
         raise ParameterError(
             "meter simulated", argument, "give period_s > 0, slices >= 1 and 0 < duty <= 1"
         )
-    plant = SquareWave(load.low_w, load.high_w, load.period_s)
+    plant = Ripple(load.low_w, load.high_w, load.period_s)
     return meters_for(plant, clock, faults, load.seed)
 
 

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import methodcaller
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -47,6 +48,16 @@ SOCKET = "start it with 'sudo zeusd serve --socket-permissions 666'"
 T = TypeVar("T")
 
 
+def _is_absent(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # to be told by who tries to connect
+    return False
+
+
 def open_meters(argument: str, clock: Clock) -> list[Meter]:
     """Open a meter for each GPU, CPU package and dram that the daemon has.
 
@@ -57,6 +68,8 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     ParameterError, MeterError
     """
     url, socket, token = zeus.parse_address(argument)
+    if socket is not None and _is_absent(socket):
+        raise MeterError(socket, "is not there", START)
     daemon = Daemon(socket or url, open_client(url, socket, token))
     found, _ = daemon.ask("/discover", {}, zeus.Discovery)
     if found is None:
