@@ -56,7 +56,7 @@ bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/simulate.py
 
 # Time limits are part of what these tests show, so they run one at a time.
-acceptance: $(STAMPS)/test ## run the slow tests, and those against ../shared where it exists
+acceptance: $(STAMPS)/test $(STAMPS)/engines ## run the slow tests, and those against ../shared where it exists
 	@if [ -d ../shared ]; then \
 		$(BIN)/pytest -m "slow or acceptance"; \
 	else \
@@ -96,6 +96,13 @@ $(STAMPS)/deps-core: pyproject.toml | $(STAMPS)/wheel
 $(STAMPS)/deps-%: pyproject.toml | $(STAMPS)/wheel
 	@echo "installing what 'make $*' needs"
 	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[$*]"
+	@touch $@
+
+# Real models on the CPU: the build of torch for it alone where the index has one, else the large one.
+$(STAMPS)/engines: pyproject.toml | $(STAMPS)/wheel
+	@echo "installing the engine transformers"
+	@$(PIP) install "torch==2.13.0+cpu" 2>/dev/null || $(PIP) install "torch>=2.8"
+	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[transformers]"
 	@touch $@
 
 $(STAMPS)/test $(STAMPS)/check $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%

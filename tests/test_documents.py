@@ -15,11 +15,14 @@ from wattshed.fit.forms import FORMS
 from wattshed.fit.rules import FLAGS
 from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
+from wattshed.measure.driver import DRIVERS
 from wattshed.measure.importers.registry import IMPORTERS as RESULT_IMPORTERS
+from wattshed.measure.meter import METERS
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
 from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
 from wattshed.records.iteration import StateName
+from wattshed.records.measure import MeterStatus
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
@@ -68,6 +71,7 @@ WORDS = {
         "product",
         "box",
     ],
+    "how-to/measure-your-machine.md": [*METERS, *DRIVERS, *get_args(MeterStatus)],
     "explanation/impacts.md": Impact.__struct_fields__,
     "explanation/routing.md": [*POLICIES, GROUP],
     "explanation/simulation.md": [*SIMULATED_POLICIES, *STATES],

@@ -270,7 +270,7 @@ def test_a_gpu_that_disappears_is_no_data(
 @leaves_a_socket
 def test_nobody_listening_is_missing_with_a_cure(tmp_path: Path) -> None:
     for address in ("127.0.0.1:9", str(tmp_path / "none.sock")):
-        with pytest.raises(MeterError, match="does not answer|is not there") as caught:
+        with pytest.raises(MeterError, match=r"does not answer|is not there") as caught:
             opened(address)
         assert caught.value.status == "missing"
         assert "sudo zeusd serve" in caught.value.cure
