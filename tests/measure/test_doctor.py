@@ -88,7 +88,7 @@ def test_json_has_stable_keys_and_the_certificate_is_written(tmp_path: Path) -> 
     done = CliRunner().invoke(main, ["doctor", "--seconds", "0.1", "--json", "-o", str(path)])
     assert done.exit_code == 0, done.output
     results: dict[str, Any] = json.loads(done.stdout)["results"]
-    assert {"meters", "engines", "host", "boot_id", "created"} <= set(results)
+    assert {"meters", "engines", "knobs", "host", "boot_id", "created"} <= set(results)
     keys = {"name", "source", "kind", "status", "reason", "cure", "info", "health"}
     assert all(set(each) == keys for each in results["meters"])
     statuses = {"ok", "missing", "not_permitted", "not_trusted"}

@@ -76,6 +76,7 @@ def doctor(
     from wattshed.measure.doctor import (
         certify,
         examine_engines,
+        examine_knobs,
         examine_meters,
         usable,
         write_certificate,
@@ -84,7 +85,7 @@ def doctor(
     with errors_at_the_edge():
         with progress("looking at meters") as report:
             found = examine_meters(meters, seconds=seconds, report=report)
-        certificate = certify(found, examine_engines(engines))
+        certificate = certify(found, examine_engines(engines), examine_knobs())
         if path:
             write_certificate(certificate, path)
             note(f"certificate: {path}")
@@ -92,7 +93,8 @@ def doctor(
         inputs = {"meters": meters, "engines": engines, "seconds": seconds}
         print_json("doctor", inputs, results_of(certificate), [])
         return
-    print_tables([_meters_table(certificate), _engines_table(certificate)])
+    tables = [_meters_table(certificate), _engines_table(certificate), _knobs_table(certificate)]
+    print_tables(tables)
     measured = usable(found)
     if measured:
         click.echo(f"Energy can be measured here, with {', '.join(f.name for f in measured)}.")
@@ -143,3 +145,19 @@ def _engines_table(certificate: Certificate) -> Table:
         for e in certificate.engines
     ]
     return Table("engines", "Engines", ["engine", "status", "reason and cure"], rows)
+
+
+def _knobs_table(certificate: Certificate) -> Table:
+    from wattshed.report.document import Table
+
+    rows: list[list[Cell]] = [
+        [
+            k.name,
+            k.status.replace("_", " "),
+            k.power_limit_w,
+            "; ".join(part for part in (k.reason, k.cure) if part) or None,
+        ]
+        for k in certificate.knobs
+    ]
+    columns = ["component", "status", "power limit (W)", "reason and cure"]
+    return Table("knobs", "Clocks and power limits", columns, rows)

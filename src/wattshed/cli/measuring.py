@@ -229,7 +229,7 @@ def carry_out(
             write_runs(read_journal(path), into / RUNS)
             raise
     write_runs(outcome.journal, into / RUNS)
-    write_certificate(certify(findings_of(meters, health), []), into / CERTIFICATE)
+    write_certificate(certify(findings_of(meters, health)), into / CERTIFICATE)
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,11 +17,14 @@ from wattshed.files import write_atomically
 from wattshed.measure.clock import SYSTEM_CLOCK, Clock
 from wattshed.measure.driver import DRIVERS, open_driver
 from wattshed.measure.health import look_at_all
+from wattshed.measure.knobs import KNOBS, open_knobs
+from wattshed.measure.knobs_nvidia import NOT_PERMITTED
 from wattshed.measure.meter import Meter, meter_names, open_meters
 from wattshed.records import (
     Certificate,
     EngineFinding,
     Health,
+    KnobFinding,
     MeterFinding,
     MeterKind,
     MeterStatus,
@@ -30,6 +34,9 @@ Report = Callable[[str, int, int], None]
 
 LOOK_S = 2.0
 """How long meters are looked at: long enough for a counter that ticks every 100 ms."""
+STATUS = Path("/proc/self/status")
+CAP_SYS_ADMIN = 21
+"""Its bit, in capability(7)."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 TO_BE_NAMED: dict[str, tuple[MeterKind, str, str]] = {
@@ -179,7 +186,42 @@ def _opened(text: str, settings: dict[str, str]) -> EngineFinding:
     return EngineFinding(text, "ok", detail=f"{name} serves {driver.info.model}")
 
 
-def certify(meters: list[MeterFinding], engines: list[EngineFinding]) -> Certificate:
+def examine_knobs() -> list[KnobFinding]:
+    """Whether clocks and power limits may be set here; changes nothing."""
+    found: list[KnobFinding] = []
+    for kind in KNOBS:
+        try:
+            knobs = open_knobs(kind)
+            limits = [knob.read().power_limit_w for knob in knobs]
+        except MeterError as error:
+            reason = f"{error.where}: {error.found}"
+            found.append(KnobFinding(kind, error.status, reason, error.cure))
+            continue
+        for knob, limit_w in zip(knobs, limits, strict=True):
+            if may_administer():
+                found.append(KnobFinding(knob.id, "ok", power_limit_w=limit_w))
+            else:
+                reason = "clock and power limit may not be set by this user"
+                cure = NOT_PERMITTED
+                found.append(KnobFinding(knob.id, "not_permitted", reason, cure, limit_w))
+    return found
+
+
+def may_administer() -> bool:
+    """Whether this process has CAP_SYS_ADMIN, which drivers ask for; else, if it is root."""
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return os.geteuid() == 0
+    capable = next((line for line in lines if line.startswith("CapEff:")), "CapEff: 0")
+    return bool(int(capable.split()[1], 16) >> CAP_SYS_ADMIN & 1)
+
+
+def certify(
+    meters: list[MeterFinding],
+    engines: list[EngineFinding] | None = None,
+    knobs: list[KnobFinding] | None = None,
+) -> Certificate:
     """What was found, with the machine and the time."""
     return Certificate(
         f"wattshed {__version__}",
@@ -188,7 +230,8 @@ def certify(meters: list[MeterFinding], engines: list[EngineFinding]) -> Certifi
         f"{platform.system()} {platform.release()} {platform.machine()}",
         boot_id(),
         meters,
-        engines,
+        engines or [],
+        knobs or [],
     )
 
 

@@ -305,6 +305,28 @@ class EngineFinding(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class KnobFinding(msgspec.Struct, frozen=True):
+    """What `doctor` found of clock and power limit of one component, or of a kind that is not here.
+
+    Attributes
+    ----------
+    name : str
+        Id of the component, or name of the kind.
+    status : {"ok", "missing", "not_permitted"}
+        Whether they may be set.
+    reason, cure : str
+        Empty if it is ok.
+    power_limit_w : float or None
+        As it is.
+    """
+
+    name: str
+    status: MeterStatus
+    reason: str = ""
+    cure: str = ""
+    power_limit_w: float | None = None
+
+
 class Certificate(msgspec.Struct, frozen=True):
     """What a machine can measure, as found at one time; goes with every measurement.
 
@@ -316,6 +338,7 @@ class Certificate(msgspec.Struct, frozen=True):
     host, system, boot_id : str
     meters : list of MeterFinding
     engines : list of EngineFinding
+    knobs : list of KnobFinding
     """
 
     created_by: str
@@ -325,4 +348,5 @@ class Certificate(msgspec.Struct, frozen=True):
     boot_id: str
     meters: list[MeterFinding]
     engines: list[EngineFinding] = []
+    knobs: list[KnobFinding] = []
     schema: str = "wattshed/certificate/1"

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from wattshed.errors import FileError, MeterError, ParameterError
+from wattshed.measure.doctor import examine_knobs, may_administer
 from wattshed.measure.knobs import Settings, plan_settings
 from wattshed.measure.lease import restore_leftover, settings_lease
 
@@ -371,3 +372,13 @@ def test_a_state_file_that_is_none_is_told(machine: Any, state_file: Path, text:
     state_file.write_text(text)
     with pytest.raises(FileError, match="reset clocks and power limits by hand"):
         restore_leftover(state_file)
+
+
+def test_doctor_tells_who_may_set_clocks_and_changes_nothing(machine: Any) -> None:
+    before = machine.settings()
+    found = examine_knobs()
+    assert [each.name for each in found] == ["nvml:0", "nvml:1"]
+    assert all(each.power_limit_w for each in found)
+    wanted = "ok" if may_administer() else "not_permitted"
+    assert {each.status for each in found} == {wanted}
+    assert machine.settings() == before

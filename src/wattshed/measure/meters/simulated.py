@@ -221,7 +221,7 @@ class Ripple(SquareWave):
     def __init__(self, low_w: float, high_w: float, period_s: float) -> None:
         self._swing_w = 0.1 * (high_w - low_w)
         super().__init__(low_w + self._swing_w, high_w - self._swing_w, period_s)
-        self._turn_ns = period_s * NS_PER_S * (5.0**0.5 - 1.0) / (4.0 * math.pi)
+        self._turn_ns = period_s * NS_PER_S * (math.sqrt(5.0) - 1.0) / (4.0 * math.pi)
 
     def power_w(self, at_ns: int) -> float:
         """See `Plant`."""
