@@ -510,6 +510,7 @@ def test_runs_without_energy_are_fitted_and_the_one_note_says_so(
     assert "has no energy model" in refused.stderr
 
 
+@pytest.mark.slow
 def test_an_estimated_energy_is_told_in_plan_front_and_simulation(
     wattshed: Run, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_the_papers_rule_and_a_decision_stop_when_they_may(tmp_path: Path) -> No
     assert rival.profile == A100
 
 
+@pytest.mark.slow
 def test_an_adaptive_grid_adds_cells_up_to_the_most(tmp_path: Path) -> None:
     few = ["--input", "8,64,512,2048", "--output", "8,32,128,512", "--max-cells", "11"]
     few += ["--max-trials", "3"]

@@ -148,6 +148,7 @@ def random_fleet(
     return Fleet("random", deployments), simulated
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), policy=st.sampled_from(["random", "least-outstanding"]))
 def test_no_simulation_needs_less(make_profile: MakeProfile, seed: int, policy: str) -> None:

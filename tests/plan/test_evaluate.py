@@ -53,6 +53,7 @@ def by_name(found: list[OutOfSample]) -> dict[str, OutOfSample]:
     return {f.predictor: f for f in found}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     costs=st.dictionaries(st.sampled_from("abcd"), COST, min_size=1),

@@ -129,6 +129,7 @@ def test_under_a_cap_the_bound_holds_for_split_queries_too(
     assert plan.robust.plan.gap < 2e-3
 
 
+@pytest.mark.slow
 @RANDOM
 @given(costs=FLEETS, queries=QUERIES, seed=SEEDS)
 def test_no_assignment_is_below_the_bound(

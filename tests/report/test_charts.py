@@ -18,8 +18,10 @@ def texts(svg):
     return ["".join(e.itertext()) for e in ET.fromstring(svg).iter() if e.tag.endswith("text")]
 
 
-@pytest.mark.parametrize("horizontal", [False, True])
-@pytest.mark.parametrize("scale", ["linear", "log2", "log10"])
+@pytest.mark.parametrize(
+    ("scale", "horizontal"),
+    [("linear", False), ("linear", True), ("log2", False), ("log10", True)],
+)
 @pytest.mark.parametrize("style", STYLES)
 def test_every_style_draws_with_intervals_and_labels(style, scale, horizontal):
     series = [

@@ -32,6 +32,7 @@ def test_csv_reads_back_in_full_precision(table):
                 assert (float(text) if isinstance(cell, float) else text) == cell
 
 
+@pytest.mark.slow
 def test_two_reports_are_the_same_bytes(document, tmp_path):
     first, second = (write_report(document, tmp_path / n) for n in ("1", "2"))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]

@@ -118,6 +118,7 @@ def test_both_algorithms_are_one_where_nothing_waits(results: dict[str, Any]) ->
     assert ours[0] == ours[1]
 
 
+@pytest.mark.slow
 def test_the_printed_algorithm_overflows(results: dict[str, Any]) -> None:
     assert [row["zeta"] for row in results["printed"]] == [0.0, 0.5, 1.0]
     for row in results["printed"]:

@@ -155,6 +155,7 @@ def test_what_is_found_can_be_written_as_json(everything: SimulationResults) -> 
     assert read.savings == everything.savings
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_another_another() -> None:
     def found(seed: int) -> SimulationResults:
         policies = ("random", "power-of-two", "accumulated-coded")

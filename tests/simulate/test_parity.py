@@ -66,7 +66,10 @@ def assert_alike(compiled: Any, called: Any) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("name", ["round-robin", "least-loaded", "frugal", "packed"])
+@pytest.mark.parametrize(
+    "name",
+    ["round-robin", "least-loaded", "frugal", pytest.param("packed", marks=pytest.mark.slow)],
+)
 def test_compiled_and_called_policies_decide_alike(name: str, scene: str) -> None:
     fleet, rate = SCENES[scene]
     settings = {"promises": fleet.slo} if name in {"frugal", "packed"} else {}
@@ -76,6 +79,7 @@ def test_compiled_and_called_policies_decide_alike(name: str, scene: str) -> Non
     assert_alike(*play(fleet, rate, name, policy, forecast=forecast))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["batching", "alone"])
 def test_orders_of_deployments_are_the_same(scene: str) -> None:
     fleet, rate = SCENES[scene]

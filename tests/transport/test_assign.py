@@ -143,7 +143,7 @@ def compare(seed: int, largest: int) -> None:
     check_promises(plan, energy, runtime, limits)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_equal_to_highs_on_small_problems(seed: int) -> None:
     compare(seed, largest=40)
