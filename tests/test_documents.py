@@ -17,7 +17,14 @@ from wattshed.fit.step_rules import STEP_RULES
 from wattshed.fleet import DeploymentKeys, Slo
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
+from wattshed.records import (
+    Impact,
+    IterationProfile,
+    Saving,
+    SimulatedPolicy,
+    SimulationResults,
+    Upstream,
+)
 from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
@@ -75,6 +82,7 @@ WORDS = {
         *IterationProfile.__struct_fields__,
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
+        *Upstream.__struct_fields__,
         *SiteKeys.__struct_fields__,
         *RATES_COLUMNS,
         *TIME_COLUMNS,
