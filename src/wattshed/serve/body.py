@@ -20,6 +20,8 @@ PATHS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
 TEXT_OF = {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input", RESPONSES: "input"}
 """Field that holds the prompt, by path."""
+TEXTS = ("choices", "message", "output", "content", "text")
+"""Keys under which prompts and answers hold text."""
 NOTHING = msgspec.Raw(b"")
 MEDIA = re.compile(rb'"(image_url|input_image|input_audio|input_file|file)"')
 TOKENS = re.compile(rb"\[[\s\[]*\d")
@@ -135,12 +137,17 @@ def _text_bytes(text: bytes) -> int:
     """Bytes of a prompt; of one with pictures or sound only its text."""
     if not MEDIA.search(text):
         return len(text)
-    return _text_inside(msgspec.json.decode(text))
+    return text_bytes_inside(text)
+
+
+def text_bytes_inside(document: bytes) -> int:
+    """Bytes of the text in prompts and answers."""
+    return _text_inside(msgspec.json.decode(document))
 
 
 def _text_inside(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(_text_inside, value))
     if isinstance(value, dict):
-        return sum(_text_inside(value[key]) for key in ("content", "text") if key in value)
+        return sum(_text_inside(value[key]) for key in TEXTS if key in value)
     return len(value.encode()) if isinstance(value, str) else 0

@@ -1,0 +1,115 @@
+"""The gateway as an ASGI application: its paths, its health, and its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wattshed.serve.body import PATHS
+from wattshed.serve.gateway import Gateway
+from wattshed.serve.refused import error_body
+
+log = logging.getLogger("wattshed.serve")
+
+
+def gateway_app(gateway: Gateway) -> Starlette:
+    """The application of a gateway; its end drains the ledger."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await gateway.open()
+        probing = asyncio.create_task(probe(gateway))
+        try:
+            yield
+        finally:
+            probing.cancel()
+            await gateway.close()
+            lost = await asyncio.to_thread(gateway.ledger.close)
+            if lost:
+                log.error("the ledger could not be written: %d rows are lost", lost)
+
+    async def models(_: Request) -> Response:
+        return _json(200, model_list(gateway.targets.models))
+
+    async def health(_: Request) -> Response:
+        return _json(200, {"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        found = readiness(gateway)
+        return _json(200 if found["ready"] else 503, found)
+
+    return Starlette(
+        routes=[
+            *(Route(path, gateway, methods=["POST"]) for path in PATHS),
+            Route("/v1/models", models),
+            Route("/health", health),
+            Route("/ready", ready),
+        ],
+        exception_handlers={HTTPException: _refused, Exception: _broken},
+        lifespan=lifespan,
+    )
+
+
+async def probe(gateway: Gateway) -> None:
+    """Look at the health of every endpoint, again and again."""
+    seconds = gateway.settings.probe_s
+
+    async def look() -> None:
+        targets = list(gateway.targets)
+        found = await asyncio.gather(*(gateway.pool.healthy(t, seconds) for t in targets))
+        for target, up in zip(targets, found, strict=True):
+            if up != target.up:
+                log.warning("%s is %s", target.name, "up" if up else "down")
+            if up and not target.up:
+                target.breaker.worked()
+                gateway.waiting.wake(gateway.targets.models)
+            target.up = up
+
+    while True:
+        await look()
+        await asyncio.sleep(seconds)
+
+
+def readiness(gateway: Gateway) -> dict[str, object]:
+    """Whether requests can be served, and what is in the way."""
+    now = gateway.clock()
+    endpoints = {t.name: t.usable(now) for t in gateway.targets}
+    error = gateway.ledger.error
+    return {
+        "ready": any(endpoints.values()) and error is None,
+        "endpoints": endpoints,
+        "policy": gateway.decider.active,
+        "ledger": error or "ok",
+        "ledger_backlog": gateway.ledger.backlog,
+        "waiting": gateway.waiting.waiting,
+    }
+
+
+def model_list(names: list[str]) -> dict[str, object]:
+    """The models, in OpenAI's words."""
+    each = {"object": "model", "created": 0, "owned_by": "wattshed"}
+    return {"object": "list", "data": [{"id": name, **each} for name in names]}
+
+
+def _json(status: int, content: object) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = error_body(error.status_code, error.detail, None)
+    return Response(body, error.status_code, error.headers, "application/json")
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    body = error_body(500, f"the gateway failed: {type(error).__name__}", "internal_error")
+    return Response(body, 500, media_type="application/json")

@@ -1,0 +1,117 @@
+"""Where a call goes: the policy is asked, and where all that may serve it are full, it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wattshed.route.outlook import Outlooks
+from wattshed.serve.call import Call
+from wattshed.serve.decide import Decider
+from wattshed.serve.refused import RefusedError
+from wattshed.serve.target import Target
+from wattshed.serve.waiting import WaitingRoom
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Finds the endpoint of a call.
+
+    Attributes
+    ----------
+    queue_s : float
+        Longest time that a call waits for room.
+    again_s : float
+        When to try again, where nothing better is known.
+    """
+
+    decider: Decider
+    waiting: WaitingRoom
+    outlooks: Outlooks
+    clock: Callable[[], float]
+    queue_s: float
+    again_s: float
+
+    async def place(self, call: Call) -> Target:
+        """The endpoint of a call; it has room, and must be used before anything is awaited.
+
+        Raises
+        ------
+        RefusedError
+        """
+        began_s, turns = self.clock(), 0
+        behind = self.waiting.occupied(call.ask.model)
+        while True:
+            now = self.clock()
+            if not (behind and turns == 0):
+                target = self._ask(call, now)
+                if target is not None:
+                    return target
+            left_s = self._left_s(call, began_s, now)
+            try:
+                await self.waiting.wait(call.ask.model, left_s, again=turns > 0)
+            except TimeoutError:
+                raise self._too_late(call) from None
+            turns += 1
+
+    def _ask(self, call: Call, now_s: float) -> Target | None:
+        """The endpoint that the policy names; None where there may be room later."""
+        for target in call.candidates:
+            target.account.advance(now_s)
+        open_to = {
+            t.name: t
+            for t in call.candidates
+            if t.name not in call.tried and t.usable(now_s) and not t.full
+        }
+        states = [t.state(t.name in open_to) for t in call.candidates]
+        choice = self.decider.decide(call.request, states, now_s)
+        name = choice.decision.endpoint
+        if name is None:
+            self._refuse(call, choice.decision.reason, now_s)
+            return None
+        if name not in open_to:
+            message = f"the policy {choice.policy} named {name!r}, which takes no requests"
+            raise RefusedError(500, message, "policy_failed")
+        call.choice, call.target = choice, open_to[name]
+        outlook = self.outlooks.of(call.request)
+        call.weighed = {
+            "costs": choice.decision.costs,
+            "joules": outlook.cost_j,
+            "runtime_s": outlook.runtime_s,
+            "load": {e.name: [e.running, e.waiting] for e in states if e.healthy},
+        }
+        return open_to[name]
+
+    def _refuse(self, call: Call, reason: str, now_s: float) -> None:
+        """Refuse a call for which it is no use to wait.
+
+        Raises
+        ------
+        RefusedError
+        """
+        rest = [t for t in call.candidates if t.name not in call.tried]
+        usable = [t for t in rest if t.usable(now_s)]
+        if any(t.full for t in usable):
+            return
+        if usable:
+            raise RefusedError(400, reason, "unservable")
+        if rest:
+            trials = [t.breaker.retry_after_s(now_s) or self.again_s for t in rest]
+            message = f"no endpoint of {call.ask.model!r} is healthy; try again later"
+            raise RefusedError(503, message, "no_endpoint", retry_after_s=min(trials))
+        reasons = "; ".join(f"{name} {why}" for name, why in call.tried.items())
+        raise RefusedError(502, f"every endpoint failed: {reasons}", "upstream_failed")
+
+    def _left_s(self, call: Call, began_s: float, now_s: float) -> float:
+        until = began_s + self.queue_s
+        if call.request.deadline_s is not None:
+            until = min(until, call.arrival_s + call.request.deadline_s)
+        return until - now_s
+
+    def _too_late(self, call: Call) -> RefusedError:
+        deadline_s = call.request.deadline_s
+        if deadline_s is not None and self.clock() >= call.arrival_s + deadline_s:
+            message = f"the deadline of {deadline_s:g} s passed while the request waited"
+            return RefusedError(504, message, "deadline")
+        message = f"no endpoint had room for {self.queue_s:g} s; try again later"
+        return RefusedError(503, message, "queue_timeout", retry_after_s=self.again_s)

@@ -1,0 +1,93 @@
+"""A gateway on loopback in front of engines that a test makes up."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from starlette.types import ASGIApp
+
+from wattshed.fleet import Fleet, load_fleet
+from wattshed.records import Upstream
+from wattshed.serve.app import gateway_app
+from wattshed.serve.background import background
+from wattshed.serve.decide import Decider
+from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.ledger import Ledger
+
+NAMES = ("a100-tp8", "h100-tp4", "h100-tp8")
+
+
+@dataclass
+class Live:
+    """A gateway that serves."""
+
+    url: str
+    gateway: Gateway
+    ledger: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The ledger, in order of arrival, once all is committed."""
+        while self.gateway.ledger.backlog:
+            self.gateway.ledger._stop.wait(0.01)
+        return read_ledger(self.ledger)
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    try:
+        found = connection.execute("select * from requests order by arrived_at").fetchall()
+    finally:
+        connection.close()
+    rows = [dict(row) for row in found]
+    for row in rows:
+        row["candidates"], row["tried"] = json.loads(row["candidates"]), json.loads(row["tried"])
+    return rows
+
+
+@pytest.fixture
+def fleet_of() -> Callable[..., Fleet]:
+    """Deployments of the built-in fleet, one replica each, at the given addresses."""
+
+    def build(urls: list[str], **upstream: Any) -> Fleet:
+        known = {d.name: d for d in load_fleet("mixed-70b").deployments}
+        keys = {"models": ["llama"], **upstream}
+        made = [
+            structs.replace(known[name], replicas=1, upstream=Upstream([url], **keys))
+            for name, url in zip(NAMES, urls, strict=False)
+        ]
+        return Fleet("made-up", made, {"quick": load_fleet("mixed-70b").slo["default"]})
+
+    return build
+
+
+@pytest.fixture
+def live(tmp_path: Path, fleet_of: Callable[..., Fleet]) -> Iterator[Callable[..., Live]]:
+    """Start engines and a gateway in front of them; all end with the test."""
+    with ExitStack() as stack:
+
+        def start(
+            *engines: ASGIApp | str,
+            policy: str = "round-robin",
+            settings: Settings | None = None,
+            decider: dict[str, Any] | None = None,
+            **upstream: Any,
+        ) -> Live:
+            urls = [
+                e if isinstance(e, str) else stack.enter_context(background(e)) for e in engines
+            ]
+            fleet = fleet_of(urls, **upstream)
+            path = tmp_path / "ledger.sqlite"
+            ledger = Ledger(f"sqlite:///{path}", interval_s=0.005)
+            gateway = Gateway(fleet, Decider(fleet, policy, **(decider or {})), ledger, settings)
+            return Live(stack.enter_context(background(gateway_app(gateway))), gateway, path)
+
+        yield start
