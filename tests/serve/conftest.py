@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import socketserver
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway, Settings
 from wattshed.serve.ledger import Ledger
 
-NAMES = ("a100-tp8", "h100-tp4", "h100-tp8")
+NAMES = ("a100-tp8", "h100-tp8", "h100-tp4")
 
 
 @dataclass
@@ -91,3 +95,65 @@ def live(tmp_path: Path, fleet_of: Callable[..., Fleet]) -> Iterator[Callable[..
             return Live(stack.enter_context(background(gateway_app(gateway))), gateway, path)
 
         yield start
+
+
+class RawEngine:
+    """An engine of bytes: each request is answered by the next of some functions of a socket."""
+
+    def __init__(self, *answers: Callable[[socket.socket], None]) -> None:
+        self.answers = list(answers)
+        self.requests: list[bytes] = []
+        self.gone = threading.Event()
+        outer = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                request = read_request(self.request)
+                if request.startswith(b"GET /health"):
+                    self.request.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    return
+                outer.requests.append(request)
+                answer = outer.answers[min(len(outer.requests), len(outer.answers)) - 1]
+                try:
+                    answer(self.request)
+                except OSError:
+                    outer.gone.set()
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """Headers and body of one request."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def raw_engine() -> Iterator[Callable[..., RawEngine]]:
+    made: list[RawEngine] = []
+
+    def build(*answers: Callable[[socket.socket], None]) -> RawEngine:
+        made.append(RawEngine(*answers))
+        return made[-1]
+
+    yield build
+    for engine in made:
+        engine.close()

@@ -136,6 +136,12 @@ def test_garbage_is_refused(body: bytes) -> None:
         read(reader(), body)
 
 
+def test_what_came_before_garbage_is_not_lost() -> None:
+    with pytest.raises(GarbageError) as refused:
+        reader().feed(ROLE + token("a") + b"garbage\n\n")
+    assert refused.value.before == ROLE + token("a")
+
+
 def test_an_event_that_does_not_end_is_refused() -> None:
     found = reader()
     found.feed(b"x" * LONGEST_EVENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,11 +48,11 @@ class Placing:
                 target = self._ask(call, now)
                 if target is not None:
                     return target
-            left_s = self._left_s(call, began_s, now)
+            left_s = min(began_s + self.queue_s, _due_s(call)) - now
             try:
                 await self.waiting.wait(call.ask.model, left_s, again=turns > 0)
             except TimeoutError:
-                raise self._too_late(call) from None
+                raise self._too_late(call, began_s) from None
             turns += 1
 
     def _ask(self, call: Call, now_s: float) -> Target | None:
@@ -102,16 +103,15 @@ class Placing:
         reasons = "; ".join(f"{name} {why}" for name, why in call.tried.items())
         raise RefusedError(502, f"every endpoint failed: {reasons}", "upstream_failed")
 
-    def _left_s(self, call: Call, began_s: float, now_s: float) -> float:
-        until = began_s + self.queue_s
-        if call.request.deadline_s is not None:
-            until = min(until, call.arrival_s + call.request.deadline_s)
-        return until - now_s
-
-    def _too_late(self, call: Call) -> RefusedError:
-        deadline_s = call.request.deadline_s
-        if deadline_s is not None and self.clock() >= call.arrival_s + deadline_s:
-            message = f"the deadline of {deadline_s:g} s passed while the request waited"
+    def _too_late(self, call: Call, began_s: float) -> RefusedError:
+        if _due_s(call) <= began_s + self.queue_s:
+            message = f"the deadline of {call.request.deadline_s:g} s passed: no endpoint had room"
             return RefusedError(504, message, "deadline")
         message = f"no endpoint had room for {self.queue_s:g} s; try again later"
         return RefusedError(503, message, "queue_timeout", retry_after_s=self.again_s)
+
+
+def _due_s(call: Call) -> float:
+    """When its answer is due, on the clock of the gateway."""
+    deadline_s = call.request.deadline_s
+    return math.inf if deadline_s is None else call.arrival_s + deadline_s

@@ -102,6 +102,8 @@ class Relay:
                     await self.reply.write(out)
             held += reader.end()
         except GarbageError as error:
+            if self.reply.started:
+                await self.reply.write(held + error.before)
             raise UpstreamError(f"sent {error}") from None
         self._refuse_unfinished(reader)
         self._served(reader.used)

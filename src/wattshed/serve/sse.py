@@ -18,7 +18,15 @@ EMPTY = (b'""', b"null", b"[]", b"{}")
 
 
 class GarbageError(WattshedError):
-    """An engine sent something that is not a stream of events with JSON."""
+    """An engine sent something that is not a stream of events with JSON.
+
+    Attributes
+    ----------
+    before : bytes
+        What the client gets of the events before it.
+    """
+
+    before = b""
 
 
 class Splitter:
@@ -120,7 +128,13 @@ class StreamReader:
         ------
         GarbageError
         """
-        return b"".join(map(self._event, self._splitter.feed(data)))
+        out: list[bytes] = []
+        try:
+            out.extend(map(self._event, self._splitter.feed(data)))
+        except GarbageError as error:
+            error.before = b"".join(out)
+            raise
+        return b"".join(out)
 
     def end(self) -> bytes:
         """What the client gets when the engine has closed its stream.

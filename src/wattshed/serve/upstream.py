@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -28,7 +29,7 @@ class UpstreamError(WattshedError):
     busy : bool
         It said so itself, and is not broken.
     stale : bool
-        It closed a connection that had been idle: the same engine may be asked again.
+        The connection had been idle, and was likely closed: the same engine may be asked again.
     late : bool
         It did not answer in time.
     retry_after_s : float, optional
@@ -54,12 +55,15 @@ class Pool:
 
     def __init__(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_remember_reuse)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            trace_configs=[tracing],
         )
 
     async def close(self) -> None:
@@ -78,6 +82,7 @@ class Pool:
             If there is no answer in time.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.upstream.connect_s)
+        reused: set[str] = set()
         try:
             async with asyncio.timeout(seconds):
                 response = await self._session.post(
@@ -86,11 +91,10 @@ class Pool:
                     headers=headers,
                     allow_redirects=False,
                     timeout=timeout,
+                    trace_request_ctx=reused,
                 )
-        except aiohttp.ServerDisconnectedError as error:
-            raise UpstreamError(f"closed the connection: {error}", stale=True) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _failure(error) from None
+            raise _failure(error, stale=bool(reused)) from None
         try:
             yield response
         finally:
@@ -101,7 +105,12 @@ class Pool:
         """Whether an engine answers at all."""
         url = target.url + target.upstream.health_path
         try:
-            async with asyncio.timeout(seconds), self._session.get(url) as response:
+            # On a connection of its own: what is left idle must not be one that engines close.
+            headers = {"connection": "close"}
+            async with (
+                asyncio.timeout(seconds),
+                self._session.get(url, headers=headers) as response,
+            ):
                 return response.status < 500
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
@@ -151,7 +160,13 @@ async def parts(
         yield data
 
 
-def _failure(error: Exception) -> UpstreamError:
+async def _remember_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
+    """A request goes out on a connection that was idle, and which its engine may have closed."""
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.add("reused")
+
+
+def _failure(error: Exception, *, stale: bool = False) -> UpstreamError:
     if isinstance(error, TimeoutError):
         return UpstreamError("did not answer in time", late=True)
-    return UpstreamError(f"broke off: {str(error) or type(error).__name__}")
+    return UpstreamError(f"broke off: {str(error) or type(error).__name__}", stale=stale)
