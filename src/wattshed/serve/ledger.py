@@ -137,8 +137,8 @@ class Ledger:
                 connection.execute(self._insert, batch)
         except sql.exc.SQLAlchemyError as error:
             if self.error is None:
-                log.error("the ledger cannot be written, rows are kept: %s", error)  # noqa: TRY400
-            self.error = str(error)
+                log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))
+            self.error = _first_line(error)
             return False
         self.error = None
         return True
@@ -152,15 +152,26 @@ def open_database(url: str) -> sql.Engine:
     FileError
     """
     try:
-        engine = sql.create_engine(url)
+        engine = sql.create_engine(url, hide_parameters=True)
         if engine.dialect.name == "sqlite":
+            _refuse_memory(engine)
             sql.event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
     except (sql.exc.SQLAlchemyError, ImportError) as error:
-        found = f"cannot be opened: {str(error).splitlines()[0]}"
+        found = f"cannot be opened: {_first_line(error)}"
         cure = "give a URL such as sqlite:///ledger.sqlite, in a folder that can be written"
         raise FileError("--ledger", found, cure) from None
     return engine
+
+
+def _refuse_memory(engine: sql.Engine) -> None:
+    if engine.url.database in (None, "", ":memory:"):
+        found, cure = "a database in memory", "give a file, such as sqlite:///ledger.sqlite"
+        raise FileError("--ledger", found, cure)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _durable(connection: Any, _record: Any) -> None:

@@ -1,0 +1,89 @@
+"""Serve until told to stop; open answers are ended first, within a grace."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from wattshed.records import Endpoint, Request
+from wattshed.route.policy import Policy
+from wattshed.serve.app import gateway_app
+from wattshed.serve.decide import Decider
+from wattshed.serve.gateway import Gateway
+
+BACKLOG = 4096
+"""Connections that may wait to be taken."""
+
+
+def run_gateway(gateway: Gateway, bound: socket.socket, grace_s: int) -> None:
+    """Serve on a socket that is bound, until SIGTERM or SIGINT.
+
+    SIGUSR1 lets the default policy decide from then on, SIGUSR2 the policy again.
+
+    Parameters
+    ----------
+    gateway : Gateway
+    bound : socket
+    grace_s : int
+        How long open answers may go on after the signal.
+    """
+    config = uvicorn.Config(
+        gateway_app(gateway),
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=grace_s,
+        backlog=BACKLOG,
+        server_header=False,
+        proxy_headers=False,
+    )
+    with switches(gateway.decider), ended_by_signals():
+        uvicorn.Server(config).run([bound])
+
+
+@contextmanager
+def switches(decider: Decider) -> Iterator[None]:
+    """The kill switch: SIGUSR1 takes decisions away from the policy, SIGUSR2 gives them back."""
+    actions: dict[int, Callable[[], None]] = {
+        signal.SIGUSR1: decider.switch_off,
+        signal.SIGUSR2: decider.switch_on,
+    }
+
+    def asked(number: int, _frame: FrameType | None) -> None:
+        actions[number]()
+
+    before = {number: signal.signal(number, asked) for number in actions}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A signal ends the server and not the process: uvicorn raises it again when it has ended."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def warm_up(policy: Policy, gateway: Gateway) -> None:
+    """Let a policy decide once, so that no client waits for what is compiled or read then.
+
+    Parameters
+    ----------
+    policy : Policy
+        Of its own, because policies remember.
+    gateway : Gateway
+    """
+    endpoints = [Endpoint(t.name, t.deployment.name) for t in gateway.targets]
+    policy.decide(Request("warm-up", 100, 100.0), endpoints, 0.0)
