@@ -66,7 +66,9 @@ async def probe(gateway: Gateway) -> None:
     async def look() -> None:
         targets = list(gateway.targets)
         found = await asyncio.gather(*(gateway.pool.healthy(t, seconds) for t in targets))
-        for target, up in zip(targets, found, strict=True):
+        for target, answered in zip(targets, found, strict=True):
+            # An engine that serves may be too busy to say so; if it dies, its requests tell.
+            up = answered or (target.up and target.account.in_flight > 0)
             if up != target.up:
                 log.warning("%s is %s", target.name, "up" if up else "down")
             if up and not target.up:

@@ -74,6 +74,7 @@ class Decider:
         self._policies = {
             name: make_policy(name, fleet, plan) for name in dict.fromkeys((policy, default))
         }
+        self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
         self.policy, self.default, self.shadow = policy, default, shadow
         self.active = policy
@@ -95,9 +96,8 @@ class Decider:
 
     def finished(self, served: Served, policy: str) -> None:
         """Tell the policy that decided what became of the request."""
-        one = self._policies[policy]
-        if isinstance(one, Attentive):
-            one.finished(served)
+        if policy in self._attentive:
+            self._attentive[policy].finished(served)
 
 
 def make_policy(text: str, fleet: Fleet, plan: str | Path | None = None) -> Policy:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,6 +98,7 @@ class Gateway:
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
+        self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
         self._placing = Placing(
@@ -136,12 +138,7 @@ class Gateway:
             return
         with attended(receive, reply) as presence:
             try:
-                await self._serve(call, reply)
-            except RefusedError as refused:
-                call.outcome = "broken" if reply.started else "rejected"
-                if call.tried and not reply.started:
-                    call.outcome = "failed"
-                await reply.refuse(refused)
+                await self._answer(call, reply)
             except asyncio.CancelledError:
                 if not presence.left:
                     raise
@@ -169,7 +166,7 @@ class Gateway:
         route = (ask.model, ask.path, ask.stream)
         forecast = self.lengths.predict(route, m, ask.max_tokens)
         request = Request(
-            uuid.uuid4().hex,
+            f"{self._prefix}{next(self._numbers):012x}",
             m,
             forecast.mean,
             self._slo_class(headers),
@@ -189,6 +186,15 @@ class Gateway:
             message = f"{CLASS}: no class {name!r}; use one of {known}"
             raise RefusedError(400, message, "unknown_class", param=CLASS)
         return name
+
+    async def _answer(self, call: Call, reply: Reply) -> None:
+        """Serve a call, or say why not."""
+        try:
+            await self._serve(call, reply)
+        except RefusedError as refused:
+            failed = "failed" if call.tried else "rejected"
+            call.outcome = "broken" if reply.started else failed
+            await reply.refuse(refused)
 
     async def _serve(self, call: Call, reply: Reply) -> None:
         self._retries = min(10.0, self._retries + self.settings.retry_share)
@@ -264,7 +270,8 @@ class Gateway:
             if not said:
                 target.breaker.gave_up()
             target.account.end(flight, self.clock())
-            self.waiting.wake(self._models_of(target))
+            if self.waiting.waiting:
+                self.waiting.wake(self._models_of(target))
 
     def _models_of(self, target: Target) -> list[str]:
         return [model for model, those in self.targets.by_model.items() if target in those]
