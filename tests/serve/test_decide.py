@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from msgspec import structs
 
 from wattshed import load_fleet, load_policy, read_workload
+from wattshed.cli import main
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Endpoint, Request, Served
@@ -107,11 +110,11 @@ def test_a_threshold_is_named_as_in_simulations() -> None:
     assert [e.decision.endpoint for e in ends] == ["a100-tp8/0", "h100-tp4/0"]
 
 
-def test_prices_follow_a_plan(tmp_path: Any, wattshed: Any) -> None:
+def test_prices_follow_a_plan(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="--plan"):
         Decider(FLEET, "prices")
-    done = wattshed("plan", "-o", "out")
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, ["plan", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
     fleet = load_fleet("hybrid-2024")
     decider = Decider(fleet, "prices", plan=tmp_path / "out/plan.json")
     endpoints = [Endpoint("a", "a100"), Endpoint("m", "m1-pro")]

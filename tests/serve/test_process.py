@@ -15,6 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
+
+from wattshed.cli import main
 
 Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
 CHAT = "/v1/chat/completions"
@@ -153,10 +156,8 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         (["--demo", "--ledger", "sqlite:////no/where.sqlite"], "--ledger: cannot be opened"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(
-    wattshed: Callable[..., subprocess.CompletedProcess[str]], options: list[str], words: str
-) -> None:
-    done = wattshed("serve", "--port", "0", *options)
-    assert done.returncode == 2
+def test_bad_input_is_one_line_and_exit_2(options: list[str], words: str) -> None:
+    done = CliRunner().invoke(main, ["serve", "--port", "0", *options])
+    assert done.exit_code == 2
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""

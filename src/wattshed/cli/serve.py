@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,12 +142,14 @@ def serve(
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         decider = Decider(fleet, policy, default=default_policy, shadow=shadow, plan=plan)
-        bound = listening(host, port)
-        ledger = Ledger(ledger_url or _default_ledger(is_demo))
-        gateway = Gateway(fleet, decider, ledger, Settings(seats=seats, queue_s=queue_s))
-        warm_up(make_policy(policy, fleet, plan), gateway)
-        _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
-        run_gateway(gateway, bound, grace_s)
+        with (
+            closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
+            closing(listening(host, port)) as bound,
+        ):
+            gateway = Gateway(fleet, decider, ledger, Settings(seats=seats, queue_s=queue_s))
+            warm_up(make_policy(policy, fleet, plan), gateway)
+            _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
+            run_gateway(gateway, bound, grace_s)
 
 
 @contextmanager
