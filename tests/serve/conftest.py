@@ -24,6 +24,7 @@ from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background
 from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.keys import Keys
 from wattshed.serve.ledger import Ledger
 
 NAMES = ("a100-tp8", "h100-tp8", "h100-tp4")
@@ -83,6 +84,7 @@ def live(tmp_path: Path, fleet_of: Callable[..., Fleet]) -> Iterator[Callable[..
             policy: str = "round-robin",
             settings: Settings | None = None,
             decider: dict[str, Any] | None = None,
+            keys: Keys | None = None,
             **upstream: Any,
         ) -> Live:
             urls = [
@@ -91,7 +93,8 @@ def live(tmp_path: Path, fleet_of: Callable[..., Fleet]) -> Iterator[Callable[..
             fleet = fleet_of(urls, **upstream)
             path = tmp_path / "ledger.sqlite"
             ledger = Ledger(f"sqlite:///{path}", interval_s=0.005)
-            gateway = Gateway(fleet, Decider(fleet, policy, **(decider or {})), ledger, settings)
+            decides = Decider(fleet, policy, **(decider or {}))
+            gateway = Gateway(fleet, decides, ledger, settings, keys=keys)
             return Live(stack.enter_context(background(gateway_app(gateway))), gateway, path)
 
         yield start

@@ -199,6 +199,11 @@ def test_after_the_first_byte_nobody_else_answers(
     assert other.requests == []
     (row,) = started.rows()
     assert (row["outcome"], row["status"]) == ("broken", 200)
+    assert (row["output_tokens"], row["tokens_counted"]) == (
+        1,
+        1,
+    )  # it has cost energy all the same
+    assert row["joules"] > 0
 
 
 def test_errors_of_the_client_are_the_engines_own(

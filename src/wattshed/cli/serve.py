@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -73,6 +74,14 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     " in wattshed-demo for --demo]",
 )
 @click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="API keys, as hashes, with their models and budgets (TOML). Without it everybody may ask.",
+)
+@click.option(
     "--queue",
     "seats",
     type=click.IntRange(min=0),
@@ -117,6 +126,7 @@ def serve(
     host: str,
     port: int,
     ledger_url: str | None,
+    keys_file: Path | None,
     seats: int,
     queue_s: float,
     grace_s: int,
@@ -137,16 +147,19 @@ def serve(
         from wattshed.serve.background import listening
         from wattshed.serve.decide import Decider, make_policy
         from wattshed.serve.gateway import Gateway, Settings
+        from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.run import run_gateway, warm_up
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         decider = Decider(fleet, policy, default=default_policy, shadow=shadow, plan=plan)
+        keys = load_keys(keys_file) if keys_file else None
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
             closing(listening(host, port)) as bound,
         ):
-            gateway = Gateway(fleet, decider, ledger, Settings(seats=seats, queue_s=queue_s))
+            gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
             warm_up(make_policy(policy, fleet, plan), gateway)
             _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
             run_gateway(gateway, bound, grace_s)
@@ -168,6 +181,13 @@ def _fleet(source: str | None, is_demo: bool, speed: float) -> Iterator[Fleet]:
     from wattshed.fleet import load_fleet
 
     yield load_fleet(source)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _default_ledger(is_demo: bool) -> str:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +17,8 @@ from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
 from wattshed.serve.gateway import Gateway
-from wattshed.serve.refused import error_body
+from wattshed.serve.metrics import Metrics
+from wattshed.serve.refused import RefusedError, error_body
 
 log = logging.getLogger("wattshed.serve")
 
@@ -37,15 +39,29 @@ def gateway_app(gateway: Gateway) -> Starlette:
             if lost:
                 log.error("the ledger could not be written: %d rows are lost", lost)
 
-    async def models(_: Request) -> Response:
-        return _json(200, model_list(gateway.targets.models))
+    metrics = Metrics(gateway)
+    gateway.observers.append(metrics.observe)
+
+    async def models(request: Request) -> Response:
+        try:
+            holder = gateway.identify(request.headers)
+        except RefusedError as refused:
+            return _error(refused)
+        names = gateway.targets.models
+        return _json(200, model_list([n for n in names if holder is None or holder.allows(n)]))
 
     async def health(_: Request) -> Response:
         return _json(200, {"status": "ok"})
 
-    async def ready(_: Request) -> Response:
+    async def ready(request: Request) -> Response:
         found = readiness(gateway)
-        return _json(200 if found["ready"] else 503, found)
+        shown = found if may_look(gateway, request) else {"ready": found["ready"]}
+        return _json(200 if found["ready"] else 503, shown)
+
+    async def measure(request: Request) -> Response:
+        if not may_look(gateway, request):
+            return _error(RefusedError(403, "metrics need an API key from other machines"))
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
         routes=[
@@ -53,6 +69,7 @@ def gateway_app(gateway: Gateway) -> Starlette:
             Route("/v1/models", models),
             Route("/health", health),
             Route("/ready", ready),
+            Route("/metrics", measure),
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
@@ -96,6 +113,16 @@ def readiness(gateway: Gateway) -> dict[str, object]:
     }
 
 
+def may_look(gateway: Gateway, request: Request) -> bool:
+    """Whether somebody may see the state of the gateway: with a key, or from this machine."""
+    if gateway.settings.loopback:
+        return True
+    try:
+        return gateway.identify(request.headers) is not None
+    except RefusedError:
+        return False
+
+
 def model_list(names: list[str]) -> dict[str, object]:
     """The models, in OpenAI's words."""
     each = {"object": "model", "created": 0, "owned_by": "wattshed"}
@@ -104,6 +131,11 @@ def model_list(names: list[str]) -> dict[str, object]:
 
 def _json(status: int, content: object) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _error(refused: RefusedError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in refused.headers}
+    return Response(refused.body, refused.status, headers)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from wattshed.records import Request
 from wattshed.serve.answer import Usage
 from wattshed.serve.body import Ask
 from wattshed.serve.decide import Choice
+from wattshed.serve.keys import Holder
 from wattshed.serve.receipt import Receipt
 from wattshed.serve.target import Target
 
@@ -42,6 +43,7 @@ class Call:
     candidates: list[Target]
     arrived_at: float
     forward: dict[str, str] = field(default_factory=dict)
+    holder: Holder | None = None
     tried: dict[str, str] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
     target: Target | None = None

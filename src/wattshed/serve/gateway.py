@@ -7,7 +7,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -20,6 +20,7 @@ from wattshed.route.outlook import Outlooks
 from wattshed.serve.body import engine_body, read_ask
 from wattshed.serve.call import Call, kept, row_of
 from wattshed.serve.decide import Decider
+from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.placing import Placing
@@ -55,6 +56,8 @@ class Settings:
         Most repeated sendings, as a part of the requests; the first ten are free.
     probe_s : float
         Time between two looks at the health of an endpoint.
+    loopback : bool
+        Whether only this machine can reach it: then its state is nobody else's business.
     """
 
     max_body_bytes: int = 32 * 2**20
@@ -63,6 +66,7 @@ class Settings:
     tries: int = 3
     retry_share: float = 0.2
     probe_s: float = 5.0
+    loopback: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_body_bytes", "queue_s", "tries", "probe_s"):
@@ -79,8 +83,15 @@ class Gateway:
     decider : Decider
     ledger : Ledger
     settings : Settings
+    keys : Keys, optional
+        Everybody may ask without them.
     estimator : TokenEstimator, optional
     lengths : LengthPredictor, optional
+
+    Attributes
+    ----------
+    observers : list of callable
+        Told of each call that has ended.
     """
 
     def __init__(
@@ -89,11 +100,14 @@ class Gateway:
         decider: Decider,
         ledger: Ledger,
         settings: Settings | None = None,
+        *,
+        keys: Keys | None = None,
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
     ) -> None:
         self.fleet, self.decider, self.ledger = fleet, decider, ledger
-        self.settings = settings or Settings()
+        self.settings, self.keys = settings or Settings(), keys
+        self.observers: list[Callable[[Call], None]] = []
         self.targets = Targets(fleet)
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
@@ -129,8 +143,10 @@ class Gateway:
         """Answer a request."""
         reply = Reply(send)
         try:
+            headers = Headers(scope=scope)
+            holder = self.identify(headers)
             body = await read_body(scope, receive, self.settings.max_body_bytes)
-            call = self.take_in(scope["path"], Headers(scope=scope), body)
+            call = self.take_in(scope["path"], headers, body, holder)
         except RefusedError as refused:
             await reply.refuse(refused)
             return
@@ -146,7 +162,18 @@ class Gateway:
             finally:
                 self._finish(call, reply)
 
-    def take_in(self, path: str, headers: Mapping[str, str], body: bytes) -> Call:
+    def identify(self, headers: Mapping[str, str]) -> Holder | None:
+        """Whose key came with a request; None where there are no keys.
+
+        Raises
+        ------
+        RefusedError
+        """
+        return None if self.keys is None else self.keys.identify(headers.get("authorization"))
+
+    def take_in(
+        self, path: str, headers: Mapping[str, str], body: bytes, holder: Holder | None = None
+    ) -> Call:
         """Read a request, and forecast it.
 
         Raises
@@ -162,8 +189,12 @@ class Gateway:
             known = ", ".join(self.targets.models)
             message = f"no model {ask.model!r}; use one of {known}"
             raise RefusedError(404, message, "model_not_found", param="model")
+        if holder is not None:
+            holder.check_model(ask.model)
+            holder.admit(self.clock())
+        tenant = holder.tenant if holder else ""
         m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
-        route = (ask.model, ask.path, ask.stream)
+        route = (ask.model, tenant, ask.path, ask.stream)
         forecast = self.lengths.predict(route, m, ask.max_tokens)
         request = Request(
             f"{self._prefix}{next(self._numbers):012x}",
@@ -174,10 +205,11 @@ class Gateway:
             _deadline_s(headers),
             ask.max_tokens,
             forecast.late,
+            tenant,
         )
         forward = {name: headers[name] for name in FORWARDED if name in headers}
         forward["content-type"] = "application/json"
-        return Call(request.id, ask, request, route, candidates, time.time(), forward)
+        return Call(request.id, ask, request, route, candidates, time.time(), forward, holder)
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
         name = headers.get(CLASS, "")
@@ -246,6 +278,7 @@ class Gateway:
         ask, upstream = call.ask, target.upstream
         now = self.clock()
         call.sent_s, call.first_s, call.last_s = now, None, None
+        call.used = call.receipt = None
         flight = target.begin(call.request.input_tokens, now)
         if not ask.stream:
             target.expect(flight, call.request.expected_output_tokens, now)
@@ -289,7 +322,12 @@ class Gateway:
             promise = kept(call, self.fleet.slo) if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
             self.decider.finished(served, choice.policy)
+        if call.holder is not None and used is not None:
+            joules = call.receipt.joules if call.receipt else 0.0
+            call.holder.charge(used.input_tokens + used.output_tokens, joules, call.end_s)
         self.ledger.append(row_of(call, self.fleet.slo))
+        for observe in self.observers:
+            observe(call)
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

@@ -89,6 +89,21 @@ class Relay:
     async def _stream(self, response: aiohttp.ClientResponse) -> None:
         call = self.call
         reader = StreamReader(call.ask.wants_usage, self._energy, call.request.input_tokens)
+        try:
+            held = await self._pass_on(reader, response)
+            self._refuse_unfinished(reader)
+        except BaseException:
+            if reader.tokens:  # what was made of it has cost energy all the same
+                call.used = reader.used
+                self._energy(reader.used)
+            raise
+        self._served(reader.used)
+        if reader.error:
+            call.outcome = "broken"
+        await self.reply.end(held)
+
+    async def _pass_on(self, reader: StreamReader, response: aiohttp.ClientResponse) -> bytes:
+        """Pass on all but the last bytes, which are returned."""
         headers = self._headers(passed_headers(list(response.headers.items())))
         held = b""
         try:
@@ -100,16 +115,11 @@ class Relay:
                 if self.reply.started and held:
                     out, held = held, b""
                     await self.reply.write(out)
-            held += reader.end()
+            return held + reader.end()
         except GarbageError as error:
             if self.reply.started:
                 await self.reply.write(held + error.before)
             raise UpstreamError(f"sent {error}") from None
-        self._refuse_unfinished(reader)
-        self._served(reader.used)
-        if reader.error:
-            self.call.outcome = "broken"
-        await self.reply.end(held)
 
     def _feed(self, reader: StreamReader, data: bytes) -> bytes:
         """Read a part, and account for its tokens."""

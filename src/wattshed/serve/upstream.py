@@ -65,10 +65,13 @@ class Pool:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             trace_configs=[tracing],
         )
+        # Of their own: a connection that is left idle must not be one that engines close.
+        self._looks = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
 
     async def close(self) -> None:
         """Close them."""
         await self._session.close()
+        await self._looks.close()
 
     @asynccontextmanager
     async def post(
@@ -105,11 +108,9 @@ class Pool:
         """Whether an engine answers at all."""
         url = target.url + target.upstream.health_path
         try:
-            # On a connection of its own: what is left idle must not be one that engines close.
-            headers = {"connection": "close"}
             async with (
                 asyncio.timeout(seconds),
-                self._session.get(url, headers=headers) as response,
+                self._looks.get(url, allow_redirects=False) as response,
             ):
                 return response.status < 500
         except (aiohttp.ClientError, OSError, TimeoutError):
