@@ -29,6 +29,8 @@ from wattshed.records.iteration import StateName
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
+from wattshed.serve.keys import KeyEntry
+from wattshed.serve.ledger import requests as LEDGER
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.layout import STATES
 from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
@@ -83,6 +85,8 @@ WORDS = {
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
         *Upstream.__struct_fields__,
+        *KeyEntry.__struct_fields__,
+        *LEDGER.columns.keys(),
         *SiteKeys.__struct_fields__,
         *RATES_COLUMNS,
         *TIME_COLUMNS,
