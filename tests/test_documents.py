@@ -30,7 +30,7 @@ from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
 from wattshed.serve.keys import KeyEntry
-from wattshed.serve.ledger import requests as LEDGER
+from wattshed.serve.ledger import metadata
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.layout import STATES
 from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
@@ -86,7 +86,7 @@ WORDS = {
         *Slo.__struct_fields__,
         *Upstream.__struct_fields__,
         *KeyEntry.__struct_fields__,
-        *LEDGER.columns.keys(),
+        *metadata.tables["requests"].columns.keys(),
         *SiteKeys.__struct_fields__,
         *RATES_COLUMNS,
         *TIME_COLUMNS,
