@@ -46,15 +46,16 @@ def test_an_engine_of_single_queries_works_on_one() -> None:
     assert (state(account).running, state(account).waiting) == (1, 2)
 
 
-def test_how_many_ran_beside_it_is_a_mean_over_time() -> None:
+def test_how_many_ran_beside_it_is_a_harmonic_mean_over_time() -> None:
     account = Account()
     first = account.begin(1, 0.0)
     account.run(first, 0.0)
     second = account.begin(1, 1.0)
     account.run(second, 1.0)
-    assert account.mean_running(first, 2.0) == pytest.approx(1.5)
-    assert account.end(second, 2.0) == pytest.approx(2.0)
-    assert account.end(first, 4.0) == pytest.approx(1.25)
+    assert account.beside(second, 2.0) == pytest.approx(2.0)
+    account.end(second, 2.0)
+    assert account.beside(first, 4.0) == pytest.approx(4.0 / (1.0 + 0.5 + 2.0))
+    assert account.beside(account.begin(1, 4.0), 9.0) == 1.0  # it never ran
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "run", "grow", "end"]), st.integers(0, 5))))

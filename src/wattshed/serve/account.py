@@ -26,8 +26,8 @@ class Flight:
     """
 
     input_tokens: int
-    begun_s: float
-    area: float
+    run_s: float = 0.0
+    part_s: float = 0.0
     context_tokens: int = 0
     running: bool = False
     ended: bool = False
@@ -50,7 +50,7 @@ class Account:
     waiting: int = 0
     context_tokens: int = 0
     prompt_tokens: int = 0
-    _area: float = 0.0
+    _part_s: float = 0.0
     _changed_s: float = -math.inf
     _unseen: list[tuple[float, int, Flight]] = field(default_factory=list)
     _number: int = 0
@@ -63,7 +63,7 @@ class Account:
     def begin(self, input_tokens: int, now_s: float) -> Flight:
         """A request is sent."""
         self._integrate(now_s)
-        flight = Flight(input_tokens, now_s, self._area)
+        flight = Flight(input_tokens)
         self.waiting += 1
         self.prompt_tokens += input_tokens
         return flight
@@ -80,6 +80,7 @@ class Account:
             return
         self._integrate(now_s)
         flight.running = True
+        flight.run_s, flight.part_s = now_s, self._part_s
         flight.context_tokens += flight.input_tokens
         self.waiting -= 1
         self.running += 1
@@ -91,13 +92,10 @@ class Account:
         flight.context_tokens += tokens
         self.context_tokens += tokens
 
-    def end(self, flight: Flight, now_s: float) -> float:
-        """It has ended, however. Returns how many requests ran beside it in the mean, it included.
-
-        Ending twice is no matter.
-        """
+    def end(self, flight: Flight, now_s: float) -> None:
+        """It has ended, however. Ending twice is no matter."""
         if flight.ended:
-            return 1.0
+            return
         self.advance(now_s)
         self._integrate(now_s)
         flight.ended = True
@@ -107,14 +105,16 @@ class Account:
         else:
             self.waiting -= 1
             self.prompt_tokens -= flight.input_tokens
-        seconds = now_s - flight.begun_s
-        return max(1.0, (self._area - flight.area) / seconds) if seconds > 0 else 1.0
 
-    def mean_running(self, flight: Flight, now_s: float) -> float:
-        """How many requests ran beside it so far in the mean, it included; at least 1."""
+    def beside(self, flight: Flight, now_s: float) -> float:
+        """How many requests ran since it does, it included: the harmonic mean over time.
+
+        Whatever a replica takes for itself in that time, shared equally by those who run at each
+        moment, is the part of one in so many.
+        """
         self._integrate(now_s)
-        seconds = now_s - flight.begun_s
-        return max(1.0, (self._area - flight.area) / seconds) if seconds > 0 else 1.0
+        part_s = self._part_s - flight.part_s
+        return max(1.0, (now_s - flight.run_s) / part_s) if flight.running and part_s > 0 else 1.0
 
     def advance(self, now_s: float) -> None:
         """Take prompts of which nothing is seen as processed when they are due."""
@@ -132,8 +132,8 @@ class Account:
         )
 
     def _integrate(self, now_s: float) -> None:
-        """Running requests over time."""
+        """The time that falls to each of those that run."""
         if now_s > self._changed_s:
-            if self._changed_s > -math.inf:
-                self._area += self.running * (now_s - self._changed_s)
+            if self.running:
+                self._part_s += (now_s - self._changed_s) / self.running
             self._changed_s = now_s

@@ -173,7 +173,7 @@ class Relay:
         return Usage(self.call.request.input_tokens, n, counted=True)
 
     def _energy(self, used: Usage) -> dict[str, Any]:
-        beside = self.target.account.mean_running(self.flight, self._clock())
+        beside = self.target.account.beside(self.flight, self._clock())
         self.call.receipt = self._receipts.of(used, beside)
         return self.call.receipt.words() if self.call.receipt else {}
 
