@@ -149,10 +149,16 @@ def serve(
         from wattshed.serve.gateway import Gateway, Settings
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
+        from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        decider = Decider(fleet, policy, default=default_policy, shadow=shadow, plan=plan)
+
+        def decider_of(loaded: Fleet) -> Decider:
+            return Decider(loaded, policy, default=default_policy, shadow=shadow, plan=plan)
+
+        decider = decider_of(fleet)
+        reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         keys = load_keys(keys_file) if keys_file else None
         settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
@@ -162,7 +168,7 @@ def serve(
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
             warm_up(make_policy(policy, fleet, plan), gateway)
             _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
-            run_gateway(gateway, bound, grace_s)
+            run_gateway(gateway, bound, grace_s, reloader)
 
 
 @contextmanager

@@ -19,61 +19,75 @@ from wattshed.serve.body import PATHS
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.refused import RefusedError, error_body
+from wattshed.serve.reload import Reloader, reload_when_due
 
 log = logging.getLogger("wattshed.serve")
 
 
-def gateway_app(gateway: Gateway) -> Starlette:
-    """The application of a gateway; its end drains the ledger."""
+def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette:
+    """The application of a gateway, which may follow its fleet file; its end drains the ledger."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await gateway.open()
-        probing = asyncio.create_task(probe(gateway))
+        tasks = [asyncio.create_task(probe(gateway))]
+        if reloader is not None:
+            tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
         try:
             yield
         finally:
-            probing.cancel()
+            for task in tasks:
+                task.cancel()
             await gateway.close()
             lost = await asyncio.to_thread(gateway.ledger.close)
             if lost:
                 log.error("the ledger could not be written: %d rows are lost", lost)
 
-    metrics = Metrics(gateway)
-    gateway.observers.append(metrics.observe)
-
-    async def models(request: Request) -> Response:
-        try:
-            holder = gateway.identify(request.headers)
-        except RefusedError as refused:
-            return _error(refused)
-        names = gateway.targets.models
-        return _json(200, model_list([n for n in names if holder is None or holder.allows(n)]))
-
-    async def health(_: Request) -> Response:
-        return _json(200, {"status": "ok"})
-
-    async def ready(request: Request) -> Response:
-        found = readiness(gateway)
-        shown = found if may_look(gateway, request) else {"ready": found["ready"]}
-        return _json(200 if found["ready"] else 503, shown)
-
-    async def measure(request: Request) -> Response:
-        if not may_look(gateway, request):
-            return _error(RefusedError(403, "metrics need an API key from other machines"))
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
+    pages = Pages(gateway)
     return Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
-            Route("/v1/models", models),
-            Route("/health", health),
-            Route("/ready", ready),
-            Route("/metrics", measure),
+            Route("/v1/models", pages.models),
+            Route("/health", pages.health),
+            Route("/ready", pages.ready),
+            Route("/metrics", pages.metrics),
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
     )
+
+
+class Pages:
+    """What is asked of the gateway itself."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._metrics = gateway, Metrics(gateway)
+        gateway.observers.append(self._metrics.observe)
+
+    async def models(self, request: Request) -> Response:
+        """The models that somebody may ask for."""
+        try:
+            holder = self._gateway.identify(request.headers)
+        except RefusedError as refused:
+            return _error(refused)
+        names = self._gateway.targets.models
+        return _json(200, model_list([n for n in names if holder is None or holder.allows(n)]))
+
+    async def health(self, _: Request) -> Response:
+        """The process lives."""
+        return _json(200, {"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether it can serve."""
+        found = readiness(self._gateway)
+        shown = found if may_look(self._gateway, request) else {"ready": found["ready"]}
+        return _json(200 if found["ready"] else 503, shown)
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        if not may_look(self._gateway, request):
+            return _error(RefusedError(403, "metrics need an API key from other machines"))
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def probe(gateway: Gateway) -> None:

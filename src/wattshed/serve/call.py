@@ -15,6 +15,7 @@ from wattshed.serve.body import Ask
 from wattshed.serve.decide import Choice
 from wattshed.serve.keys import Holder
 from wattshed.serve.receipt import Receipt
+from wattshed.serve.setup import Setup
 from wattshed.serve.target import Target
 
 
@@ -28,6 +29,8 @@ class Call:
         Seconds since 1970, for people; all other times are on a clock that never jumps.
     route : Hashable
         Requests whose answers are alike in length.
+    setup : Setup
+        Of its arrival.
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
@@ -40,6 +43,7 @@ class Call:
     ask: Ask
     request: Request
     route: Hashable
+    setup: Setup
     candidates: list[Target]
     arrived_at: float
     forward: dict[str, str] = field(default_factory=dict)
@@ -68,12 +72,13 @@ class Call:
         return None if at_s is None else at_s - self.arrival_s
 
 
-def kept(call: Call, slo: dict[str, Slo]) -> bool | None:
+def kept(call: Call) -> bool | None:
     """Whether the latency that its class, or its deadline, promises was kept.
 
     None where nothing is promised, or what is promised was not seen: the first token of an answer
     that was not streamed.
     """
+    slo = call.setup.fleet.slo
     promise = slo.get(call.request.slo_class, slo.get(DEFAULT_CLASS, Slo()))
     limits = [
         (promise.ttft_s, call.since(call.first_s)),
@@ -94,7 +99,7 @@ def _mean_gap_s(call: Call) -> float | None:
     return (call.last_s - call.first_s) / max(1, call.used.output_tokens - 1)
 
 
-def row_of(call: Call, slo: dict[str, Slo]) -> dict[str, Any]:
+def row_of(call: Call) -> dict[str, Any]:
     """The row of the ledger."""
     request, used, receipt, choice = call.request, call.used, call.receipt, call.choice
     shadow = choice.shadow if choice else None
@@ -129,7 +134,7 @@ def row_of(call: Call, slo: dict[str, Slo]) -> dict[str, Any]:
         "energy_method": energy.get("method"),
         "boundary": energy.get("boundary"),
         "extrapolated": receipt.extrapolated if receipt else None,
-        "kept": kept(call, slo),
+        "kept": kept(call),
         "outcome": call.outcome,
         "status": call.status,
     }

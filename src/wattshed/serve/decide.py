@@ -60,6 +60,8 @@ class Decider:
     ----------
     active : str
         Policy that is obeyed now.
+    is_off : bool
+        Whether it was switched off.
     """
 
     def __init__(
@@ -77,15 +79,15 @@ class Decider:
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
         self.policy, self.default, self.shadow = policy, default, shadow
-        self.active = policy
+        self.active, self.is_off = policy, False
 
     def switch_off(self) -> None:
         """Let the default decide."""
-        self.active = self.default
+        self.active, self.is_off = self.default, True
 
     def switch_on(self) -> None:
         """Let the policy decide again."""
-        self.active = self.policy
+        self.active, self.is_off = self.policy, False
 
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
         """Where a request goes; see `Policy.decide`."""

@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Request, Served
-from wattshed.route.outlook import Outlooks
 from wattshed.serve.body import engine_body, read_ask
 from wattshed.serve.call import Call, kept, row_of
 from wattshed.serve.decide import Decider
@@ -27,11 +26,11 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
+from wattshed.serve.setup import Setup, make_setup
 from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
 from wattshed.serve.upstream import Pool, UpstreamError, check_status
 from wattshed.serve.waiting import WaitingRoom
-from wattshed.simulate.naming import without_slo
 
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
@@ -105,24 +104,17 @@ class Gateway:
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
     ) -> None:
-        self.fleet, self.decider, self.ledger = fleet, decider, ledger
+        self.setup, self.ledger = make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
         self.observers: list[Callable[[Call], None]] = []
-        self.targets = Targets(fleet)
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
-        self._placing = Placing(
-            decider,
-            self.waiting,
-            Outlooks(without_slo(fleet)),
-            self.clock,
-            self.settings.queue_s,
-            self.settings.probe_s,
-        )
+        limits = self.settings
+        self._placing = Placing(self.waiting, self.clock, limits.queue_s, limits.probe_s)
 
     async def open(self) -> None:
         """Open the connections; inside the event loop that serves."""
@@ -132,6 +124,34 @@ class Gateway:
         """Close them."""
         if self._pool is not None:
             await self._pool.close()
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet that new requests see."""
+        return self.setup.fleet
+
+    @property
+    def decider(self) -> Decider:
+        """What decides for them."""
+        return self.setup.decider
+
+    @property
+    def targets(self) -> Targets:
+        """Where they may go."""
+        return self.setup.targets
+
+    def switch_off(self) -> None:
+        """Let the default policy decide."""
+        self.decider.switch_off()
+
+    def switch_on(self) -> None:
+        """Let the policy decide again."""
+        self.decider.switch_on()
+
+    def adopt(self, setup: Setup) -> None:
+        """Take another setup for all requests from now on."""
+        self.setup = setup
+        self.waiting.wake(setup.targets.models)
 
     @property
     def pool(self) -> Pool:
@@ -209,7 +229,9 @@ class Gateway:
         )
         forward = {name: headers[name] for name in FORWARDED if name in headers}
         forward["content-type"] = "application/json"
-        return Call(request.id, ask, request, route, candidates, time.time(), forward, holder)
+        return Call(
+            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+        )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
         name = headers.get(CLASS, "")
@@ -289,7 +311,7 @@ class Gateway:
                 target, ask.path, body, call.forward, upstream.first_byte_s
             ) as response:
                 check_status(response)
-                receipts = self.targets.receipts[target.deployment.name]
+                receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
                 await relay.answer(response)
             target.breaker.worked()
@@ -319,13 +341,13 @@ class Gateway:
                 self.lengths.observe(call.route, used.input_tokens, used.output_tokens)
         if choice is not None and call.target is not None:
             joules = call.receipt.joules if call.receipt else None
-            promise = kept(call, self.fleet.slo) if call.outcome == "served" else None
+            promise = kept(call) if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
-            self.decider.finished(served, choice.policy)
+            call.setup.decider.finished(served, choice.policy)
         if call.holder is not None and used is not None:
             joules = call.receipt.joules if call.receipt else 0.0
             call.holder.charge(used.input_tokens + used.output_tokens, joules, call.end_s)
-        self.ledger.append(row_of(call, self.fleet.slo))
+        self.ledger.append(row_of(call))
         for observe in self.observers:
             observe(call)
 

@@ -72,7 +72,7 @@ class Metrics(Collector):
             self._add(self._tokens, call.used.input_tokens, name, "input")
             self._add(self._tokens, call.used.output_tokens, name, "output")
         self._observe_energy(call, name)
-        promise = kept(call, self._gateway.fleet.slo) if call.outcome == "served" else None
+        promise = kept(call) if call.outcome == "served" else None
         if promise is not None:
             self._add(self._kept, 1, name, str(promise).lower())
         for chart, at_s in ((self._first, call.first_s), (self._whole, call.end_s)):

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wattshed.route.outlook import Outlooks
 from wattshed.serve.call import Call
-from wattshed.serve.decide import Decider
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.target import Target
 from wattshed.serve.waiting import WaitingRoom
@@ -26,9 +24,7 @@ class Placing:
         When to try again, where nothing better is known.
     """
 
-    decider: Decider
     waiting: WaitingRoom
-    outlooks: Outlooks
     clock: Callable[[], float]
     queue_s: float
     again_s: float
@@ -65,7 +61,7 @@ class Placing:
             if t.name not in call.tried and t.usable(now_s) and not t.full
         }
         states = [t.state(t.name in open_to) for t in call.candidates]
-        choice = self.decider.decide(call.request, states, now_s)
+        choice = call.setup.decider.decide(call.request, states, now_s)
         name = choice.decision.endpoint
         if name is None:
             self._refuse(call, choice.decision.reason, now_s)
@@ -74,7 +70,7 @@ class Placing:
             message = f"the policy {choice.policy} named {name!r}, which takes no requests"
             raise RefusedError(500, message, "policy_failed")
         call.choice, call.target = choice, open_to[name]
-        outlook = self.outlooks.of(call.request)
+        outlook = call.setup.outlooks.of(call.request)
         call.weighed = {
             "costs": choice.decision.costs,
             "joules": outlook.cost_j,

@@ -13,17 +13,20 @@ import uvicorn
 from wattshed.records import Endpoint, Request
 from wattshed.route.policy import Policy
 from wattshed.serve.app import gateway_app
-from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.reload import Reloader
 
 BACKLOG = 4096
 """Connections that may wait to be taken."""
 
 
-def run_gateway(gateway: Gateway, bound: socket.socket, grace_s: int) -> None:
+def run_gateway(
+    gateway: Gateway, bound: socket.socket, grace_s: int, reloader: Reloader | None = None
+) -> None:
     """Serve on a socket that is bound, until SIGTERM or SIGINT.
 
-    SIGUSR1 lets the default policy decide from then on, SIGUSR2 the policy again.
+    SIGUSR1 lets the default policy decide from then on, SIGUSR2 the policy again. SIGHUP has the
+    fleet file read again.
 
     Parameters
     ----------
@@ -31,9 +34,11 @@ def run_gateway(gateway: Gateway, bound: socket.socket, grace_s: int) -> None:
     bound : socket
     grace_s : int
         How long open answers may go on after the signal.
+    reloader : Reloader, optional
+        Of the fleet file.
     """
     config = uvicorn.Config(
-        gateway_app(gateway),
+        gateway_app(gateway, reloader),
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=grace_s,
@@ -41,16 +46,25 @@ def run_gateway(gateway: Gateway, bound: socket.socket, grace_s: int) -> None:
         server_header=False,
         proxy_headers=False,
     )
-    with switches(gateway.decider), ended_by_signals():
+    with switches(gateway, reloader), ended_by_signals():
         uvicorn.Server(config).run([bound])
 
 
 @contextmanager
-def switches(decider: Decider) -> Iterator[None]:
-    """The kill switch: SIGUSR1 takes decisions away from the policy, SIGUSR2 gives them back."""
+def switches(gateway: Gateway, reloader: Reloader | None) -> Iterator[None]:
+    """The kill switch: SIGUSR1 takes decisions away from the policy, SIGUSR2 gives them back.
+
+    SIGHUP asks for the fleet to be read again.
+    """
+
+    def reload() -> None:
+        if reloader is not None:
+            reloader.asked = True
+
     actions: dict[int, Callable[[], None]] = {
-        signal.SIGUSR1: decider.switch_off,
-        signal.SIGUSR2: decider.switch_on,
+        signal.SIGUSR1: gateway.switch_off,
+        signal.SIGUSR2: gateway.switch_on,
+        signal.SIGHUP: reload,
     }
 
     def asked(number: int, _frame: FrameType | None) -> None:

@@ -71,6 +71,11 @@ class Target:
             ahead = on_grid(self.account.prompt_tokens)
             self.account.expect(flight, now_s + self._prefill_s(ahead), int(expected_tokens / 2))
 
+    def inherit(self, old: Target | None) -> None:
+        """Go on with the account of the same endpoint in the fleet as it was."""
+        if old is not None and (old.url, old.alone) == (self.url, self.alone):
+            self.account, self.breaker, self.up = old.account, old.breaker, old.up
+
     def engine_model(self) -> str:
         """Name of the model that the engine is told."""
         return self.upstream.engine_model or models_of(self.deployment, self.upstream)[0]
@@ -83,13 +88,19 @@ class Target:
 class Targets:
     """All endpoints of a fleet that have an address.
 
+    Parameters
+    ----------
+    fleet : Fleet
+    before : Targets, optional
+        Endpoints of it that stay where they are keep their accounts.
+
     Raises
     ------
     FleetError
         If none has one.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, before: Targets | None = None) -> None:
         named = [d for d in fleet.deployments if d.upstream]
         if not named:
             raise FleetError(
@@ -103,6 +114,9 @@ class Targets:
         for deployment in named:
             assert deployment.upstream is not None
             self._add(deployment, deployment.upstream)
+        if before is not None:
+            for target in self:
+                target.inherit(before.by_name.get(target.name))
         for name in ANY:
             self.by_model.setdefault(name, list(self.by_name.values()))
 
