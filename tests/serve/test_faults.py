@@ -149,6 +149,16 @@ def test_where_nobody_else_can_the_client_is_told(
     assert (row["outcome"], row["status"], row["joules"]) == ("failed", status, None)
 
 
+def test_clients_are_not_told_addresses(live: Callable[..., Any]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        started = live(f"http://127.0.0.1:{port}")
+        found = HTTP.post(started.url + CHAT, json=ASK)
+    assert found.status_code in (502, 503)  # the look at its health may have come first
+    assert str(port) not in found.text
+
+
 def test_a_connection_that_was_closed_while_idle_costs_nothing(
     live: Callable[..., Any], raw_engine: Callable[..., Any]
 ) -> None:
@@ -312,6 +322,37 @@ def test_full_endpoints_make_requests_wait_and_then_refuse(
     for client in clients:
         client.join()
     assert [f.status_code for f in found] == [200, 200]
+
+
+def test_nobody_waits_for_an_endpoint_that_is_gone(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    """Each of those that wait is told when its turn comes, and passes its turn on."""
+    release = threading.Event()
+
+    def waits(connection: socket.socket) -> None:
+        release.wait(20)
+        whole(GOOD)(connection)
+
+    started = live(raw_engine(waits).url, settings=Settings(queue_s=60), max_in_flight=1)
+    (target,) = started.gateway.targets
+    found: list[int] = []
+    clients = [
+        threading.Thread(
+            target=lambda: found.append(HTTP.post(started.url + CHAT, json=ASK).status_code)
+        )
+        for _ in range(4)
+    ]
+    clients[0].start()
+    wait_for(lambda: target.account.in_flight == 1)
+    for client in clients[1:]:
+        client.start()
+    wait_for(lambda: started.gateway.waiting.waiting == 3)
+    target.up = False
+    release.set()
+    for client in clients:
+        client.join(20)
+    assert sorted(found) == [200, 503, 503, 503]
 
 
 def test_who_waits_too_long_is_told(

@@ -272,7 +272,7 @@ class Gateway:
         RefusedError
             If the request is not sent once more.
         """
-        log.warning("%s %s (request %s)", target.name, error.reason, call.id)
+        log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
         stale = error.stale and target.name not in call.stale
         if stale:
             call.stale.add(target.name)
@@ -332,22 +332,21 @@ class Gateway:
         return [model for model, those in self.targets.by_model.items() if target in those]
 
     def _finish(self, call: Call, reply: Reply) -> None:
-        """Learn from a call, tell the policy, and write its row."""
+        """Write the row of a call, learn from it, and tell the policy."""
         call.end_s, call.status = self.clock(), reply.status
-        used, choice, ask = call.used, call.choice, call.ask
+        self.ledger.append(row_of(call))
+        used, ask = call.used, call.ask
         if call.outcome == "served" and used is not None and not used.counted:
             self.estimator.observe(ask.model, ask.text_bytes, used.input_tokens)
             if used.output_tokens:
                 self.lengths.observe(call.route, used.input_tokens, used.output_tokens)
-        if choice is not None and call.target is not None:
-            joules = call.receipt.joules if call.receipt else None
+        joules = call.receipt.joules if call.receipt else None
+        if call.holder is not None and used is not None:
+            call.holder.charge(used.input_tokens + used.output_tokens, joules or 0.0, call.end_s)
+        if call.choice is not None and call.target is not None:
             promise = kept(call) if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
-            call.setup.decider.finished(served, choice.policy)
-        if call.holder is not None and used is not None:
-            joules = call.receipt.joules if call.receipt else 0.0
-            call.holder.charge(used.input_tokens + used.output_tokens, joules, call.end_s)
-        self.ledger.append(row_of(call))
+            call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
 

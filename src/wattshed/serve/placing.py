@@ -36,20 +36,33 @@ class Placing:
         ------
         RefusedError
         """
-        began_s, turns = self.clock(), 0
-        behind = self.waiting.occupied(call.ask.model)
-        while True:
-            now = self.clock()
-            if not (behind and turns == 0):
-                target = self._ask(call, now)
+        if not self.waiting.occupied(call.ask.model):
+            target = self._ask(call, self.clock())
+            if target is not None:
+                return target
+        until_s = min(self.clock() + self.queue_s, _due_s(call))
+        await self._turn(call, until_s)
+        try:
+            while True:
+                target = self._ask(call, self.clock())
                 if target is not None:
                     return target
-            left_s = min(began_s + self.queue_s, _due_s(call)) - now
-            try:
-                await self.waiting.wait(call.ask.model, left_s, again=turns > 0)
-            except TimeoutError:
-                raise self._too_late(call, began_s) from None
-            turns += 1
+                await self._turn(call, until_s, again=True)
+        finally:
+            # There may be room for another one, or we had no use for ours.
+            self.waiting.wake([call.ask.model])
+
+    async def _turn(self, call: Call, until_s: float, *, again: bool = False) -> None:
+        """Wait for a turn.
+
+        Raises
+        ------
+        RefusedError
+        """
+        try:
+            await self.waiting.wait(call.ask.model, until_s - self.clock(), again=again)
+        except TimeoutError:
+            raise self._too_late(call, until_s) from None
 
     def _ask(self, call: Call, now_s: float) -> Target | None:
         """The endpoint that the policy names; None where there may be room later."""
@@ -99,8 +112,8 @@ class Placing:
         reasons = "; ".join(f"{name} {why}" for name, why in call.tried.items())
         raise RefusedError(502, f"every endpoint failed: {reasons}", "upstream_failed")
 
-    def _too_late(self, call: Call, began_s: float) -> RefusedError:
-        if _due_s(call) <= began_s + self.queue_s:
+    def _too_late(self, call: Call, until_s: float) -> RefusedError:
+        if _due_s(call) <= until_s:
             message = f"the deadline of {call.request.deadline_s:g} s passed: no endpoint had room"
             return RefusedError(504, message, "deadline")
         message = f"no endpoint had room for {self.queue_s:g} s; try again later"

@@ -11,7 +11,7 @@ import msgspec
 
 from wattshed.serve.account import Flight
 from wattshed.serve.answer import Usage, put_energy, put_usage, read_usage, usage_of
-from wattshed.serve.body import EMBEDDINGS, text_bytes_inside
+from wattshed.serve.body import EMBEDDINGS, RESPONSES, text_bytes_inside
 from wattshed.serve.call import Call
 from wattshed.serve.receipt import Receipts
 from wattshed.serve.refused import error_body
@@ -79,7 +79,8 @@ class Relay:
         used = read_usage(raw)
         if used is None:
             used = self._counted(body)
-            body = put_usage(body, usage_words(used, self._energy))
+            if self.call.ask.path != RESPONSES:
+                body = put_usage(body, usage_words(used, self._energy))
         elif energy := self._energy(used):
             body = put_energy(body, energy)
         self._served(used)

@@ -26,6 +26,9 @@ class UpstreamError(WattshedError):
     Parameters
     ----------
     reason : str
+        For the client, without addresses.
+    detail : str
+        For the log.
     busy : bool
         It said so itself, and is not broken.
     stale : bool
@@ -40,13 +43,14 @@ class UpstreamError(WattshedError):
         self,
         reason: str,
         *,
+        detail: str = "",
         busy: bool = False,
         stale: bool = False,
         late: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         self.reason, self.busy, self.stale, self.late = reason, busy, stale, late
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.detail = retry_after_s, detail
         super().__init__(reason)
 
 
@@ -168,6 +172,10 @@ async def _remember_reuse(_session: object, context: SimpleNamespace, _params: o
 
 
 def _failure(error: Exception, *, stale: bool = False) -> UpstreamError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamError("cannot be reached in time", stale=stale)
     if isinstance(error, TimeoutError):
         return UpstreamError("did not answer in time", late=True)
-    return UpstreamError(f"broke off: {str(error) or type(error).__name__}", stale=stale)
+    there = not isinstance(error, aiohttp.ClientConnectorError)
+    reason = "broke off" if there else "cannot be reached"
+    return UpstreamError(reason, detail=f"{type(error).__name__}: {error}", stale=stale)
