@@ -291,6 +291,38 @@ def test_a_slow_client_slows_the_engine_down(
     assert got > sum(sent) == 400 * sent[0]
 
 
+def test_a_client_that_takes_nothing_any_more_is_given_up(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    def pours(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        while True:
+            connection.sendall(TOKEN.replace(b"good", b"x" * 99_900))
+
+    engine = raw_engine(pours)
+    started = live(engine.url, settings=Settings(stall_s=0.3))
+    with HTTP.stream("POST", started.url + CHAT, json=STREAMED) as answer:
+        next(answer.iter_raw())
+        wait_for(engine.gone.is_set)
+        wait_for(lambda: bool(started.rows()))
+    (row,) = started.rows()
+    assert row["outcome"] == "left"
+    assert row["joules"] > 0
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    started = live(raw_engine(whole(GOOD)).url, settings=Settings(stall_s=0.2))
+    host, port = started.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"POST " + CHAT.encode() + b" HTTP/1.1\r\nhost: a\r\n")
+        connection.sendall(b"content-length: 10\r\n\r\n{")
+        found = connection.recv(65536)
+    assert found.startswith(b"HTTP/1.1 408 ")
+    assert b'"timeout_error"' in found
+
+
 # ------------------------------------------------------------------ limits
 
 

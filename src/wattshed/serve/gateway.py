@@ -55,6 +55,8 @@ class Settings:
         Most repeated sendings, as a part of the requests; the first ten are free.
     probe_s : float
         Time between two looks at the health of an endpoint.
+    stall_s : float
+        How long a client may take to send its request, or take nothing of its answer.
     loopback : bool
         Whether only this machine can reach it: then its state is nobody else's business.
     """
@@ -65,10 +67,11 @@ class Settings:
     tries: int = 3
     retry_share: float = 0.2
     probe_s: float = 5.0
+    stall_s: float = 60.0
     loopback: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "queue_s", "tries", "probe_s"):
+        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "stall_s"):
             if not getattr(self, name) > 0:
                 raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
 
@@ -161,11 +164,12 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        reply = Reply(send)
+        limits = self.settings
+        reply = Reply(send, limits.stall_s)
         try:
             headers = Headers(scope=scope)
             holder = self.identify(headers)
-            body = await read_body(scope, receive, self.settings.max_body_bytes)
+            body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
             call = self.take_in(scope["path"], headers, body, holder)
         except RefusedError as refused:
             await reply.refuse(refused)
@@ -175,6 +179,8 @@ class Gateway:
         with attended(receive, reply) as presence:
             try:
                 await self._answer(call, reply)
+            except ClientLeftError:
+                call.outcome = "left"
             except asyncio.CancelledError:
                 if not presence.left:
                     raise

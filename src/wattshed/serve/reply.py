@@ -31,11 +31,17 @@ OWN = frozenset(("content-length", "server", "date", "set-cookie"))
 
 
 class ClientLeftError(Exception):
-    """The client went away before it had sent its request."""
+    """The client went away, or takes nothing any more."""
 
 
 class Reply:
     """What a client has been sent.
+
+    Parameters
+    ----------
+    send : Send
+    stall_s : float
+        Longest time that a client may take nothing while a part is to be sent.
 
     Attributes
     ----------
@@ -44,8 +50,8 @@ class Reply:
     ended : bool
     """
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, stall_s: float = 60.0) -> None:
+        self._send, self._stall_s = send, stall_s
         self.status, self.ended = 0, False
 
     @property
@@ -59,8 +65,18 @@ class Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Send a part; waits while the client is slow."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        """Send a part; waits while the client is slow.
+
+        Raises
+        ------
+        ClientLeftError
+            If it takes nothing for too long: an engine works for it all the while.
+        """
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise ClientLeftError from None
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part."""
@@ -78,7 +94,7 @@ class Reply:
             await self.end(refused.event)
             return
         headers = refused.headers
-        if refused.status == 413:  # do not read the rest
+        if refused.status in (408, 413):  # do not read the rest
             headers.append((b"connection", b"close"))
         await self.whole(refused.status, headers, refused.body)
 
@@ -110,15 +126,24 @@ def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
         watcher.cancel()
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
     """The body of a request.
 
     Raises
     ------
     RefusedError
-        If it is longer than `limit` bytes.
+        If it is longer than `limit` bytes, or not there after `seconds`.
     ClientLeftError
     """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read_body(scope, receive, limit)
+    except TimeoutError:
+        message = f"the body was not there after {seconds:g} s"
+        raise RefusedError(408, message, "request_timeout") from None
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if not length.isdigit() or int(length) > limit:
         raise _too_long(limit)
