@@ -12,9 +12,12 @@ from starlette.types import ASGIApp
 
 from wattshed.errors import EngineError
 
+BACKLOG = 4096
+"""Connections that may wait to be taken."""
+
 
 def listening(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """A socket that is bound; port 0 takes a free one.
+    """A socket that listens; port 0 takes a free one.
 
     Raises
     ------
@@ -26,6 +29,7 @@ def listening(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(BACKLOG)  # from now on connections wait until they are taken
     except OSError as error:
         bound.close()
         place, found = f"{host}:{port}", f"cannot be served: {error.strerror}"
@@ -42,7 +46,6 @@ def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
-    bound.listen(2048)  # connections wait until the loop runs
     thread.start()
     try:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -14,11 +14,9 @@ import uvicorn
 from wattshed.records import Endpoint, Request
 from wattshed.route.policy import Policy
 from wattshed.serve.app import gateway_app
+from wattshed.serve.background import BACKLOG
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.reload import Reloader
-
-BACKLOG = 4096
-"""Connections that may wait to be taken."""
 
 
 def run_gateway(
