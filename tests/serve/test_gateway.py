@@ -292,6 +292,15 @@ def test_only_endpoints_of_the_model_are_candidates(
         assert found.headers["x-wattshed-endpoint"] == "h100-tp8/0"
 
 
+def test_what_no_endpoint_may_serve_is_refused_with_the_reason(two: Any) -> None:
+    headers = {"x-wattshed-deadline": "0.001"}
+    found = HTTP.post(two.url + CHAT, json=ASK, headers=headers)
+    assert (found.status_code, found.json()["error"]["code"]) == (400, "unservable")
+    assert "h100-tp8: takes" in found.json()["error"]["message"]
+    (row,) = two.rows()
+    assert (row["outcome"], row["endpoint"], row["joules"]) == ("rejected", None, None)
+
+
 def test_a_shadow_policy_is_recorded(live: Callable[..., Any], engines: list[str]) -> None:
     started = live(
         *engines,
