@@ -156,8 +156,12 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         (["--demo", "--ledger", "sqlite:////no/where.sqlite"], "--ledger: cannot be opened"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(options: list[str], words: str) -> None:
+def test_bad_input_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["serve", "--port", "0", *options])
     assert done.exit_code == 2
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []

@@ -151,6 +151,7 @@ def serve(
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
+        from wattshed.serve.target import Targets
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -159,6 +160,7 @@ def serve(
 
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
+        Targets(fleet)  # refuses a fleet without addresses before anything is opened
         keys = load_keys(keys_file) if keys_file else None
         settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
