@@ -20,12 +20,21 @@ from wattshed.measure.importers.registry import IMPORTERS as RESULT_IMPORTERS
 from wattshed.measure.meter import METERS
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
-from wattshed.records import Impact, IterationProfile, Saving, SimulatedPolicy, SimulationResults
+from wattshed.records import (
+    Impact,
+    IterationProfile,
+    Saving,
+    SimulatedPolicy,
+    SimulationResults,
+    Upstream,
+)
 from wattshed.records.iteration import StateName
 from wattshed.records.measure import MeterStatus
 from wattshed.route.registry import GROUP, POLICIES
 from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
+from wattshed.serve.keys import KeyEntry
+from wattshed.serve.ledger import metadata
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.layout import STATES
 from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
@@ -80,6 +89,9 @@ WORDS = {
         *IterationProfile.__struct_fields__,
         *DeploymentKeys.__struct_fields__,
         *Slo.__struct_fields__,
+        *Upstream.__struct_fields__,
+        *KeyEntry.__struct_fields__,
+        *metadata.tables["requests"].columns.keys(),
         *SiteKeys.__struct_fields__,
         *RATES_COLUMNS,
         *TIME_COLUMNS,

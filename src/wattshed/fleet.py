@@ -13,7 +13,7 @@ import msgspec
 from wattshed.data.catalog import dataset_names, dataset_path
 from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
 from wattshed.iterations import load_any_profile
-from wattshed.records import Deployment, Fleet, IterationProfile, Slo
+from wattshed.records import Deployment, Fleet, IterationProfile, Slo, Upstream
 from wattshed.serving import engine_settings, refuse_engine_keys
 from wattshed.sites import check_site, read_sites
 
@@ -33,6 +33,9 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
 DEFAULT_CLASS = "default"
 """SLO of queries of no class, and of classes that have none of their own."""
+
+URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^\s?#]*)?")
+"""Address of an engine; ``/v1`` and what follows is added."""
 
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Clock = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -61,6 +64,7 @@ class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kv_tokens: Tokens | None = None
     clock: Clock | None = None
     sleep_after_s: NotNegative | None = None
+    upstream: Upstream | None = None
 
 
 class FleetKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,14 +153,18 @@ def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:
         unknown = re.search(r"unknown field `(.+)`", message)
         if unknown:
             place = f"{place}.{unknown[1]}".removeprefix(".")
-            known = (
-                DeploymentKeys if "deployments" in place else Slo if "slo" in place else FleetKeys
-            )
-            cure = f"use one of {', '.join(known.__struct_fields__)}"
+            cure = f"use one of {', '.join(_known_keys(place))}"
             raise FleetError(f"{label}: {place}", "unknown key", cure) from None
         value = _lookup(raw, place)
         found = message[0].lower() + message[1:] + (f" ({value!r})" if value is not None else "")
         raise FleetError(f"{label}: {place}", found, "correct the value") from None
+
+
+def _known_keys(place: str) -> tuple[str, ...]:
+    """Keys of the table that a place such as ``deployments[2].upstream.url`` is in."""
+    tables = {"upstream.": Upstream, "deployments": DeploymentKeys, "slo": Slo}
+    table = next((kind for part, kind in tables.items() if part in place), FleetKeys)
+    return table.__struct_fields__
 
 
 def _lookup(raw: Any, place: str) -> Any:
@@ -187,6 +195,7 @@ def _deployment(label: str, index: int, key: DeploymentKeys, folder: Path) -> De
         profile = load_any_profile(key.profile, relative_to=folder)
     except ProfileError as error:
         raise ProfileError(f"{place}.profile", error.found, error.cure) from None
+    _check_upstream(place, key)
     settings = {name: getattr(key, name) for name in key.__struct_fields__}
     deployment = Deployment(**{**settings, "profile": profile})
     try:
@@ -198,3 +207,23 @@ def _deployment(label: str, index: int, key: DeploymentKeys, folder: Path) -> De
         wrong = error.where.removeprefix(f"{key.name}.")
         raise FleetError(f"{place}.{wrong}", error.found, error.cure) from None
     return deployment
+
+
+def _check_upstream(place: str, key: DeploymentKeys) -> None:
+    """One address for each replica, and each an address."""
+    if key.upstream is None:
+        return
+    urls = key.upstream.urls
+    if len(urls) != key.replicas:
+        raise FleetError(
+            f"{place}.upstream.urls",
+            f"{len(urls)} for {key.replicas} replicas",
+            "give one URL for each replica",
+        )
+    for index, url in enumerate(urls):
+        if not URL.fullmatch(url):
+            raise FleetError(
+                f"{place}.upstream.urls[{index}]",
+                repr(url),
+                "give http://HOST:PORT or https://HOST:PORT, without user and query",
+            )

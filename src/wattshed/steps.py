@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +68,26 @@ def step_coefficients(profile: IterationProfile, clock: float = 1.0) -> StepCoef
     """
     if not 0 < clock <= 1:
         raise ParameterError("clock", f"{clock:g}", "give a fraction of the highest, in (0, 1]")
+    return _coefficients(_Same(profile), clock)
+
+
+class _Same:
+    """A profile as a key: it holds lists and has no hash; the same object is the same profile."""
+
+    def __init__(self, profile: IterationProfile) -> None:
+        self.profile = profile
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.profile is other.profile
+
+    def __hash__(self) -> int:
+        return id(self.profile)
+
+
+@functools.lru_cache(maxsize=1024)
+def _coefficients(same: _Same, clock: float) -> StepCoefficients:
+    """Remembered: a gateway asks for each request."""
+    profile = same.profile
     slow = max(1.0, profile.clock.memory_knee / clock)
     batch, time, energy = _joined(profile.decode_time_s, profile.decode_energy_j)
     decode_s = _slowed(time, clock, slow)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "plan": "wattshed.cli.plan:plan",
     "pareto": "wattshed.cli.pareto:pareto",
     "simulate": "wattshed.cli.simulate:simulate",
+    "serve": "wattshed.cli.serve:serve",
     "completion": "wattshed.cli.completion:completion",
 }
 
@@ -42,6 +43,7 @@ _SHORT_HELP = {
     "plan": "Assign a workload to machines at the least energy.",
     "pareto": "Find every best trade-off of energy, runtime and accuracy.",
     "simulate": "Serve a workload with each policy; compare energy and latency.",
+    "serve": "Route live queries to where they cost least, with a receipt for each.",
     "completion": "Print the completion script of a shell.",
 }
 

@@ -77,6 +77,7 @@ def find_accelerator(name: str) -> Accelerator:
     )
 
 
+@functools.cache
 def memory_b(name: str) -> float | None:
     """Bytes of memory of an accelerator of the built-in table; None if it is not there."""
     table = read_table("accelerators")

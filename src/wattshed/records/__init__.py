@@ -17,6 +17,7 @@ from wattshed.records.fleet import (
     Fleet,
     Sleep,
     Slo,
+    Upstream,
 )
 from wattshed.records.front import (
     AccuracyPoint,
@@ -166,5 +167,6 @@ __all__ = [
     "Stack",
     "StepDomain",
     "Threshold",
+    "Upstream",
     "WindowEnergy",
 ]

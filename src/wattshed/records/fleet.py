@@ -31,6 +31,42 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     e2e_s: Positive | None = None
 
 
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a gateway finds the replicas of a deployment, and how long it waits for them.
+
+    Attributes
+    ----------
+    urls : list of str
+        One for each replica, such as ``http://10.0.0.5:8000``; ``/v1/...`` is added.
+    models : list of str
+        Names under which clients ask for it; the model of the profile if empty.
+    engine_model : str or None
+        Name that the engine is told; the first of `models` if None.
+    drops : list of str
+        Fields of a request that the engine refuses.
+    health_path : str
+        Asked for now and then: an answer below 500 means that the engine is there.
+    connect_s : float
+        Longest time until a connection is there.
+    first_byte_s : float
+        Longest time until the first token, or the whole answer where it is not streamed.
+    idle_s : float
+        Longest time between two parts of an answer.
+    max_in_flight : int
+        Most requests that a replica is sent at once.
+    """
+
+    urls: Annotated[list[str], msgspec.Meta(min_length=1)]
+    models: list[str] = []
+    engine_model: str | None = None
+    drops: list[str] = []
+    health_path: str = "/health"
+    connect_s: Positive = 2.0
+    first_byte_s: Positive = 120.0
+    idle_s: Positive = 60.0
+    max_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 256
+
+
 class Deployment(msgspec.Struct, frozen=True):
     """A profile with its settings in this fleet.
 
@@ -60,6 +96,8 @@ class Deployment(msgspec.Struct, frozen=True):
         Fraction of the highest clock, of an iteration profile.
     sleep_after_s : float or None
         Time after which an idle replica of an iteration profile sleeps; None if it never does.
+    upstream : Upstream or None
+        None if no gateway sends it requests.
     """
 
     name: str
@@ -82,6 +120,7 @@ class Deployment(msgspec.Struct, frozen=True):
     kv_tokens: int | None = None
     clock: float | None = None
     sleep_after_s: float | None = None
+    upstream: Upstream | None = None
 
 
 class Fleet(msgspec.Struct, frozen=True):

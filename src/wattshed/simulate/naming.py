@@ -143,7 +143,7 @@ def check_policy(text: str, fleet: Fleet) -> None:
     if name == "single":
         _single(fleet, detail)
     elif name == "threshold":
-        _threshold_rule(fleet, detail)
+        threshold_rule(fleet, detail)
     else:
         find_policy(name)
         if detail:
@@ -212,7 +212,7 @@ def _single(fleet: Fleet, name: str) -> Array:
 
 def _threshold(fleet: Fleet, requests: Requests, promises: Promises, detail: str) -> Array:
     """Short requests, by the forecast, to the small deployment, the others to the large one."""
-    rule = _threshold_rule(fleet, detail)
+    rule = threshold_rule(fleet, detail)
     short = within(rule, requests.input_tokens.astype(float), promises.expected)
     cost = np.tile(np.arange(2.0, len(fleet.deployments) + 2), (len(requests), 1))
     names = [d.name for d in fleet.deployments]
@@ -221,7 +221,7 @@ def _threshold(fleet: Fleet, requests: Requests, promises: Promises, detail: str
     return cost
 
 
-def _threshold_rule(fleet: Fleet, detail: str) -> Threshold:
+def threshold_rule(fleet: Fleet, detail: str) -> Threshold:
     """Of ``SMALL,LARGE,BOUND``; a bound is T_IN, ``out=T_OUT`` or ``product=P``."""
     parts = [part.strip() for part in detail.split(",")]
     name, _, value = parts[-1].rpartition("=")

@@ -1,0 +1,216 @@
+"""`wattshed serve`: the gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wattshed.cli.shared import errors_at_the_edge, note
+
+if TYPE_CHECKING:
+    from wattshed.fleet import Fleet
+
+EXTRA = "the gateway needs packages that are not installed: pip install 'wattshed[serve]'"
+
+
+@click.command()
+@click.option(
+    "--fleet",
+    "fleet_source",
+    default=None,
+    metavar="FILE",
+    help="fleet.toml with the addresses of its engines ([deployments.upstream]).",
+)
+@click.option(
+    "--demo",
+    "is_demo",
+    is_flag=True,
+    help="Two simulated engines instead of a fleet: no GPU, no configuration.",
+)
+@click.option(
+    "--policy",
+    default="frugal",
+    show_default=True,
+    metavar="NAME",
+    help="What decides where each request goes, named as in wattshed simulate.",
+)
+@click.option(
+    "--default-policy",
+    default="least-loaded",
+    show_default=True,
+    metavar="NAME",
+    help="What decides after SIGUSR1, until SIGUSR2.",
+)
+@click.option(
+    "--shadow", default=None, metavar="NAME", help="Decides, too: recorded and not obeyed."
+)
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="plan.json of the fleet, for the policy prices.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--ledger",
+    "ledger_url",
+    default=None,
+    metavar="URL",
+    help="Database of the ledger, in the words of SQLAlchemy.  [default: sqlite:///ledger.sqlite,"
+    " in wattshed-demo for --demo]",
+)
+@click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="API keys, as hashes, with their models and budgets (TOML). Without it everybody may ask.",
+)
+@click.option(
+    "--queue",
+    "seats",
+    type=click.IntRange(min=0),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Most requests that wait while all endpoints are full.",
+)
+@click.option(
+    "--queue-time",
+    "queue_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long each of them may wait, in seconds.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.IntRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="S",
+    help="How long open answers may go on after SIGTERM, in seconds.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of --demo: how many times faster than their profiles the engines are.",
+)
+def serve(
+    *,
+    fleet_source: str | None,
+    is_demo: bool,
+    policy: str,
+    default_policy: str,
+    shadow: str | None,
+    plan: Path | None,
+    host: str,
+    port: int,
+    ledger_url: str | None,
+    keys_file: Path | None,
+    seats: int,
+    queue_s: float,
+    grace_s: int,
+    speed: float,
+) -> None:
+    """Route live queries to where they cost least, with a receipt for each.
+
+    An OpenAI-compatible gateway in front of the engines of a fleet. Answers carry the energy that
+    the profile of their deployment predicts (usage.energy), and the ledger keeps a row for each.
+
+    \b
+    Examples:
+      wattshed serve --demo
+      wattshed serve --fleet fleet.toml
+      wattshed serve --fleet fleet.toml --policy least-loaded --shadow frugal
+    """
+    with errors_at_the_edge(), _fleet(fleet_source, is_demo, speed) as fleet:
+        from wattshed.serve.background import listening
+        from wattshed.serve.decide import Decider, make_policy
+        from wattshed.serve.gateway import Gateway, Settings
+        from wattshed.serve.keys import load_keys
+        from wattshed.serve.ledger import Ledger
+        from wattshed.serve.reload import Reloader
+        from wattshed.serve.run import run_gateway, warm_up
+        from wattshed.serve.target import Targets
+
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+        def decider_of(loaded: Fleet) -> Decider:
+            return Decider(loaded, policy, default=default_policy, shadow=shadow, plan=plan)
+
+        decider = decider_of(fleet)
+        reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
+        Targets(fleet)  # refuses a fleet without addresses before anything is opened
+        keys = load_keys(keys_file) if keys_file else None
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
+        with (
+            closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
+            closing(listening(host, port)) as bound,
+        ):
+            gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            warm_up(make_policy(policy, fleet, plan), gateway)
+            _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
+            run_gateway(gateway, bound, grace_s, reloader)
+
+
+@contextmanager
+def _fleet(source: str | None, is_demo: bool, speed: float) -> Iterator[Fleet]:
+    """The fleet of a file, or of the demo while its engines run."""
+    if (source is None) == (not is_demo):
+        raise click.UsageError("give either --fleet FILE or --demo")
+    try:
+        from wattshed.serve.demo import demo_fleet
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{EXTRA} ({error.name} is missing)") from None
+    if source is None:
+        with demo_fleet(speed) as fleet:
+            yield fleet
+        return
+    from wattshed.fleet import load_fleet
+
+    yield load_fleet(source)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _default_ledger(is_demo: bool) -> str:
+    if not is_demo:
+        return "sqlite:///ledger.sqlite"
+    Path("wattshed-demo").mkdir(exist_ok=True)
+    return "sqlite:///wattshed-demo/ledger.sqlite"
+
+
+def _tell(models: list[str], host: str, port: int, is_demo: bool) -> None:
+    """Where it listens, and a line to try."""
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    note(f"wattshed serves {', '.join(models)} at {place}/v1" + (", simulated" if is_demo else ""))
+    click.echo(
+        f"curl {place}/v1/chat/completions -H 'content-type: application/json' -d"
+        ' \'{"model": "auto", "max_tokens": 16, "messages":'
+        ' [{"role": "user", "content": "Where does water flow?"}]}\''
+    )

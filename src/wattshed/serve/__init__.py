@@ -1,0 +1,1 @@
+"""The gateway: live requests, sent where they cost least, each with a receipt of its energy."""

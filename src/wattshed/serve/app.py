@@ -1,0 +1,163 @@
+"""The gateway as an ASGI application: its paths, its health, and its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wattshed.serve.body import PATHS
+from wattshed.serve.gateway import Gateway
+from wattshed.serve.metrics import Metrics
+from wattshed.serve.refused import RefusedError, error_body
+from wattshed.serve.reload import Reloader, reload_when_due
+
+log = logging.getLogger("wattshed.serve")
+
+
+def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette:
+    """The application of a gateway, which may follow its fleet file; its end drains the ledger."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await gateway.open()
+        tasks = [asyncio.create_task(probe(gateway))]
+        if reloader is not None:
+            tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await gateway.close()
+            lost = await asyncio.to_thread(gateway.ledger.close)
+            if lost:
+                log.error("the ledger could not be written: %d rows are lost", lost)
+
+    pages = Pages(gateway)
+    return Starlette(
+        routes=[
+            *(Route(path, gateway, methods=["POST"]) for path in PATHS),
+            Route("/v1/models", pages.models),
+            Route("/health", pages.health),
+            Route("/ready", pages.ready),
+            Route("/metrics", pages.metrics),
+        ],
+        exception_handlers={HTTPException: _refused, Exception: _broken},
+        lifespan=lifespan,
+    )
+
+
+class Pages:
+    """What is asked of the gateway itself."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._metrics = gateway, Metrics(gateway)
+        gateway.observers.append(self._metrics.observe)
+
+    async def models(self, request: Request) -> Response:
+        """The models that somebody may ask for."""
+        try:
+            holder = self._gateway.identify(request.headers)
+        except RefusedError as refused:
+            return _error(refused)
+        names = self._gateway.targets.models
+        return _json(200, model_list([n for n in names if holder is None or holder.allows(n)]))
+
+    async def health(self, _: Request) -> Response:
+        """The process lives."""
+        return _json(200, {"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether it can serve."""
+        found = readiness(self._gateway)
+        shown = found if may_look(self._gateway, request) else {"ready": found["ready"]}
+        return _json(200 if found["ready"] else 503, shown)
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        if not may_look(self._gateway, request):
+            return _error(RefusedError(403, "metrics need an API key from other machines"))
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def probe(gateway: Gateway) -> None:
+    """Look at the health of every endpoint, again and again."""
+    seconds = gateway.settings.probe_s
+
+    async def look() -> None:
+        targets = list(gateway.targets)
+        found = await asyncio.gather(*(gateway.pool.healthy(t, seconds) for t in targets))
+        for target, answered in zip(targets, found, strict=True):
+            # An engine that serves may be too busy to say so; if it dies, its requests tell.
+            up = answered or (target.up and target.account.in_flight > 0)
+            if up != target.up:
+                log.warning("%s is %s", target.name, "up" if up else "down")
+            if up and not target.up:
+                target.breaker.worked()
+                gateway.waiting.wake(gateway.targets.models)
+            target.up = up
+
+    while True:
+        await look()
+        await asyncio.sleep(seconds)
+
+
+def readiness(gateway: Gateway) -> dict[str, object]:
+    """Whether requests can be served, and what is in the way."""
+    now = gateway.clock()
+    endpoints = {t.name: t.usable(now) for t in gateway.targets}
+    error = gateway.ledger.error
+    return {
+        "ready": any(endpoints.values()) and error is None,
+        "endpoints": endpoints,
+        "policy": gateway.decider.active,
+        "ledger": error or "ok",
+        "ledger_backlog": gateway.ledger.backlog,
+        "waiting": gateway.waiting.waiting,
+    }
+
+
+def may_look(gateway: Gateway, request: Request) -> bool:
+    """Whether somebody may see the state of the gateway: with a key, or from this machine."""
+    if gateway.settings.loopback:
+        return True
+    try:
+        return gateway.identify(request.headers) is not None
+    except RefusedError:
+        return False
+
+
+def model_list(names: list[str]) -> dict[str, object]:
+    """The models, in OpenAI's words."""
+    each = {"object": "model", "created": 0, "owned_by": "wattshed"}
+    return {"object": "list", "data": [{"id": name, **each} for name in names]}
+
+
+def _json(status: int, content: object) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _error(refused: RefusedError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in refused.headers}
+    return Response(refused.body, refused.status, headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = error_body(error.status_code, error.detail, None)
+    return Response(body, error.status_code, error.headers, "application/json")
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    body = error_body(500, f"the gateway failed: {type(error).__name__}", "internal_error")
+    return Response(body, 500, media_type="application/json")

@@ -1,0 +1,133 @@
+"""Which policies decide: one that is obeyed, one to fall back on, and one that is only recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wattshed.errors import ParameterError
+from wattshed.fleet import Fleet
+from wattshed.plan.files import load_plan, planned_fleet
+from wattshed.records import Decision, Endpoint, Request, Served
+from wattshed.route.policy import Attentive, Policy
+from wattshed.route.registry import find_policy, load_policy
+from wattshed.simulate.naming import check_policy, threshold_rule, without_slo
+
+PROMISING = ("frugal", "packed")
+"""Policies that are told the promises: they serve late rather than not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided.
+
+    Attributes
+    ----------
+    policy : str
+        That was obeyed.
+    shadow : Decision or None
+        Of the policy that is only recorded.
+    """
+
+    decision: Decision
+    policy: str
+    shadow: Decision | None = None
+
+
+class Decider:
+    """Asks the policies. It holds no socket and no clock, so that it can be replayed.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    policy : str
+        Named as ``wattshed simulate`` names it: ``single:DEPLOYMENT`` and
+        ``threshold:SMALL,LARGE,T_IN`` are names, too.
+    default : str
+        What decides once `switch_off` was called.
+    shadow : str, optional
+        Decides, too, and is not obeyed.
+    plan : str or Path, optional
+        plan.json of the fleet, for the policy ``prices``.
+
+    Raises
+    ------
+    ParameterError, FileError
+
+    Attributes
+    ----------
+    active : str
+        Policy that is obeyed now.
+    is_off : bool
+        Whether it was switched off.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        policy: str = "frugal",
+        *,
+        default: str = "least-loaded",
+        shadow: str | None = None,
+        plan: str | Path | None = None,
+    ) -> None:
+        self._policies = {
+            name: make_policy(name, fleet, plan) for name in dict.fromkeys((policy, default))
+        }
+        self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
+        self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
+        self.policy, self.default, self.shadow = policy, default, shadow
+        self.active, self.is_off = policy, False
+
+    def switch_off(self) -> None:
+        """Let the default decide."""
+        self.active, self.is_off = self.default, True
+
+    def switch_on(self) -> None:
+        """Let the policy decide again."""
+        self.active, self.is_off = self.policy, False
+
+    def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
+        """Where a request goes; see `Policy.decide`."""
+        decision = self._policies[self.active].decide(request, endpoints, now_s)
+        if self._shadow is None:
+            return Choice(decision, self.active)
+        return Choice(decision, self.active, self._shadow.decide(request, endpoints, now_s))
+
+    def finished(self, served: Served, policy: str) -> None:
+        """Tell the policy that decided what became of the request."""
+        if policy in self._attentive:
+            self._attentive[policy].finished(served)
+
+
+def make_policy(text: str, fleet: Fleet, plan: str | Path | None = None) -> Policy:
+    """A policy by its name, as the simulator has it: it refuses no request for its SLO.
+
+    Raises
+    ------
+    ParameterError, FileError
+    """
+    check_policy(text, fleet)
+    name, _, detail = text.partition(":")
+    if name == "prices":
+        return _planned(fleet, plan)
+    settings: dict[str, Any] = {}
+    if name in PROMISING:
+        settings["promises"] = fleet.slo
+    if name == "single":
+        settings["deployment"] = detail
+    if name == "threshold":
+        rule = threshold_rule(fleet, detail)
+        settings = {key: getattr(rule, key) for key in rule.__struct_fields__}
+    return load_policy(name, fleet=without_slo(fleet), **settings)
+
+
+def _planned(fleet: Fleet, plan: str | Path | None) -> Policy:
+    if plan is None:
+        raise ParameterError("policy prices", "no plan", "give the plan.json with --plan")
+    file = load_plan(plan)
+    if file.plan.rule is None:
+        raise ParameterError("plan", f"{plan} has no rule", "plan without --robust")
+    return find_policy("prices")(without_slo(planned_fleet(file, fleet)), rule=file.plan.rule)

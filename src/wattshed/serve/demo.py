@@ -1,0 +1,36 @@
+"""Two simulated engines of unlike machines, for a gateway that needs no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from msgspec import structs
+
+from wattshed.fleet import Fleet, load_fleet
+from wattshed.records import Upstream
+from wattshed.serve.background import background
+from wattshed.serve.simulated import simulated_app
+
+FLEET, DEPLOYMENTS = "mixed-70b", ("a100-tp8", "h100-tp4")
+MODELS = ["llama-2-70b"]
+
+
+@contextmanager
+def demo_fleet(speed: float = 1.0) -> Iterator[Fleet]:
+    """The fleet of two engines that run on loopback until the end of the block.
+
+    Parameters
+    ----------
+    speed : float
+        How many times faster than their profiles say. Energies stay those of the profiles.
+    """
+    fleet = load_fleet(FLEET)
+    chosen = [structs.replace(d, replicas=1) for d in fleet.deployments if d.name in DEPLOYMENTS]
+    with ExitStack() as stack:
+        urls = [stack.enter_context(background(simulated_app(d, speed))) for d in chosen]
+        live = [
+            structs.replace(d, upstream=Upstream([url], MODELS))
+            for d, url in zip(chosen, urls, strict=True)
+        ]
+        yield structs.replace(fleet, deployments=live)

@@ -1,0 +1,371 @@
+"""A request's way through the gateway, from its body to its row in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from wattshed.errors import ParameterError
+from wattshed.fleet import Fleet
+from wattshed.records import Request, Served
+from wattshed.serve.body import engine_body, read_ask
+from wattshed.serve.call import Call, kept, row_of
+from wattshed.serve.decide import Decider
+from wattshed.serve.keys import Holder, Keys
+from wattshed.serve.ledger import Ledger
+from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
+from wattshed.serve.placing import Placing
+from wattshed.serve.refused import RefusedError
+from wattshed.serve.relay import Relay
+from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
+from wattshed.serve.setup import Setup, make_setup
+from wattshed.serve.target import Target, Targets
+from wattshed.serve.tokens import BytesPerToken, TokenEstimator
+from wattshed.serve.upstream import Pool, UpstreamError, check_status
+from wattshed.serve.waiting import WaitingRoom
+
+log = logging.getLogger("wattshed.serve")
+FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
+"""Headers of a request that engines get to see, besides its type. Keys are not among them."""
+CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of the gateway.
+
+    Attributes
+    ----------
+    max_body_bytes : int
+    seats : int
+        Requests that may wait while all endpoints are full.
+    queue_s : float
+        How long each of them may.
+    tries : int
+        Most endpoints that a request is sent to.
+    retry_share : float
+        Most repeated sendings, as a part of the requests; the first ten are free.
+    probe_s : float
+        Time between two looks at the health of an endpoint.
+    stall_s : float
+        How long a client may take to send its request, or take nothing of its answer.
+    loopback : bool
+        Whether only this machine can reach it: then its state is nobody else's business.
+    """
+
+    max_body_bytes: int = 32 * 2**20
+    seats: int = 1024
+    queue_s: float = 30.0
+    tries: int = 3
+    retry_share: float = 0.2
+    probe_s: float = 5.0
+    stall_s: float = 60.0
+    loopback: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "stall_s"):
+            if not getattr(self, name) > 0:
+                raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
+
+
+class Gateway:
+    """Serves requests. It is an ASGI application for each of `body.PATHS`.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    decider : Decider
+    ledger : Ledger
+    settings : Settings
+    keys : Keys, optional
+        Everybody may ask without them.
+    estimator : TokenEstimator, optional
+    lengths : LengthPredictor, optional
+
+    Attributes
+    ----------
+    observers : list of callable
+        Told of each call that has ended.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        decider: Decider,
+        ledger: Ledger,
+        settings: Settings | None = None,
+        *,
+        keys: Keys | None = None,
+        estimator: TokenEstimator | None = None,
+        lengths: LengthPredictor | None = None,
+    ) -> None:
+        self.setup, self.ledger = make_setup(fleet, decider), ledger
+        self.settings, self.keys = settings or Settings(), keys
+        self.observers: list[Callable[[Call], None]] = []
+        self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
+        self.clock = time.monotonic
+        self.waiting = WaitingRoom(self.settings.seats)
+        self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
+        self._retries = 10.0
+        self._pool: Pool | None = None
+        limits = self.settings
+        self._placing = Placing(self.waiting, self.clock, limits.queue_s, limits.probe_s)
+
+    async def open(self) -> None:
+        """Open the connections; inside the event loop that serves."""
+        self._pool = Pool()
+
+    async def close(self) -> None:
+        """Close them."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet that new requests see."""
+        return self.setup.fleet
+
+    @property
+    def decider(self) -> Decider:
+        """What decides for them."""
+        return self.setup.decider
+
+    @property
+    def targets(self) -> Targets:
+        """Where they may go."""
+        return self.setup.targets
+
+    def switch_off(self) -> None:
+        """Let the default policy decide."""
+        self.decider.switch_off()
+
+    def switch_on(self) -> None:
+        """Let the policy decide again."""
+        self.decider.switch_on()
+
+    def adopt(self, setup: Setup) -> None:
+        """Take another setup for all requests from now on."""
+        self.setup = setup
+        self.waiting.wake(setup.targets.models)
+
+    @property
+    def pool(self) -> Pool:
+        """The open connections."""
+        assert self._pool is not None
+        return self._pool
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        limits = self.settings
+        reply = Reply(send, limits.stall_s)
+        try:
+            headers = Headers(scope=scope)
+            holder = self.identify(headers)
+            body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
+            call = self.take_in(scope["path"], headers, body, holder)
+        except RefusedError as refused:
+            await reply.refuse(refused)
+            return
+        except ClientLeftError:
+            return
+        with attended(receive, reply) as presence:
+            try:
+                await self._answer(call, reply)
+            except ClientLeftError:
+                call.outcome = "left"
+            except asyncio.CancelledError:
+                if not presence.left:
+                    raise
+                call.outcome = "left"
+            finally:
+                self._finish(call, reply)
+
+    def identify(self, headers: Mapping[str, str]) -> Holder | None:
+        """Whose key came with a request; None where there are no keys.
+
+        Raises
+        ------
+        RefusedError
+        """
+        return None if self.keys is None else self.keys.identify(headers.get("authorization"))
+
+    def take_in(
+        self, path: str, headers: Mapping[str, str], body: bytes, holder: Holder | None = None
+    ) -> Call:
+        """Read a request, and forecast it.
+
+        Raises
+        ------
+        RefusedError
+        """
+        if self.ledger.overflows:
+            message = "the ledger cannot be written; try again later"
+            raise RefusedError(503, message, "ledger_full", retry_after_s=self.settings.probe_s)
+        ask = read_ask(path, body)
+        candidates = self.targets.by_model.get(ask.model)
+        if candidates is None:
+            known = ", ".join(self.targets.models)
+            message = f"no model {ask.model!r}; use one of {known}"
+            raise RefusedError(404, message, "model_not_found", param="model")
+        if holder is not None:
+            holder.check_model(ask.model)
+            holder.admit(self.clock())
+        tenant = holder.tenant if holder else ""
+        m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
+        route = (ask.model, tenant, ask.path, ask.stream)
+        forecast = self.lengths.predict(route, m, ask.max_tokens)
+        request = Request(
+            f"{self._prefix}{next(self._numbers):012x}",
+            m,
+            forecast.mean,
+            self._slo_class(headers),
+            self.clock(),
+            _deadline_s(headers),
+            ask.max_tokens,
+            forecast.late,
+            tenant,
+        )
+        forward = {name: headers[name] for name in FORWARDED if name in headers}
+        forward["content-type"] = "application/json"
+        return Call(
+            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+        )
+
+    def _slo_class(self, headers: Mapping[str, str]) -> str:
+        name = headers.get(CLASS, "")
+        if name and name not in self.fleet.slo:
+            known = ", ".join(self.fleet.slo) or "none, the fleet has no SLO"
+            message = f"{CLASS}: no class {name!r}; use one of {known}"
+            raise RefusedError(400, message, "unknown_class", param=CLASS)
+        return name
+
+    async def _answer(self, call: Call, reply: Reply) -> None:
+        """Serve a call, or say why not."""
+        try:
+            await self._serve(call, reply)
+        except RefusedError as refused:
+            failed = "failed" if call.tried else "rejected"
+            call.outcome = "broken" if reply.started else failed
+            await reply.refuse(refused)
+
+    async def _serve(self, call: Call, reply: Reply) -> None:
+        self._retries = min(10.0, self._retries + self.settings.retry_share)
+        tries = 0
+        while True:
+            target = await self._placing.place(call)
+            tries += 1
+            try:
+                await self._send(call, target, reply)
+                return
+            except UpstreamError as error:
+                self._fail(call, target, error, reply, tries)
+
+    def _fail(
+        self, call: Call, target: Target, error: UpstreamError, reply: Reply, tries: int
+    ) -> None:
+        """Remember what went wrong.
+
+        Raises
+        ------
+        RefusedError
+            If the request is not sent once more.
+        """
+        log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
+        stale = error.stale and target.name not in call.stale
+        if stale:
+            call.stale.add(target.name)
+        else:
+            call.tried[target.name] = error.reason
+        message = f"{target.name} {error.reason}"
+        if reply.started:
+            raise RefusedError(502, message, "upstream_broke") from None
+        rest = [t for t in call.candidates if t.name not in call.tried]
+        if rest and tries < self.settings.tries and self._retries >= 1.0:
+            self._retries -= 1.0
+            return
+        if error.busy:
+            after_s = error.retry_after_s or self.settings.probe_s
+            raise RefusedError(503, message, "upstream_busy", retry_after_s=after_s) from None
+        raise RefusedError(504 if error.late else 502, message, "upstream_failed") from None
+
+    async def _send(self, call: Call, target: Target, reply: Reply) -> None:
+        """Send a call to an endpoint, and its answer to the client.
+
+        Raises
+        ------
+        UpstreamError
+        """
+        ask, upstream = call.ask, target.upstream
+        now = self.clock()
+        call.sent_s, call.first_s, call.last_s = now, None, None
+        call.used = call.receipt = None
+        flight = target.begin(call.request.input_tokens, now)
+        if not ask.stream:
+            target.expect(flight, call.request.expected_output_tokens, now)
+        body = engine_body(ask, target.engine_model(), upstream.drops)
+        said = False
+        try:
+            async with self.pool.post(
+                target, ask.path, body, call.forward, upstream.first_byte_s
+            ) as response:
+                check_status(response)
+                receipts = call.setup.targets.receipts[target.deployment.name]
+                relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
+                await relay.answer(response)
+            target.breaker.worked()
+            said = True
+        except UpstreamError as error:
+            if not error.busy:
+                target.breaker.failed(self.clock())
+                said = True
+            raise
+        finally:
+            if not said:
+                target.breaker.gave_up()
+            target.account.end(flight, self.clock())
+            if self.waiting.waiting:
+                self.waiting.wake(self._models_of(target))
+
+    def _models_of(self, target: Target) -> list[str]:
+        return [model for model, those in self.targets.by_model.items() if target in those]
+
+    def _finish(self, call: Call, reply: Reply) -> None:
+        """Write the row of a call, learn from it, and tell the policy."""
+        call.end_s, call.status = self.clock(), reply.status
+        self.ledger.append(row_of(call))
+        used, ask = call.used, call.ask
+        if call.outcome == "served" and used is not None and not used.counted:
+            self.estimator.observe(ask.model, ask.text_bytes, used.input_tokens)
+            if used.output_tokens:
+                self.lengths.observe(call.route, used.input_tokens, used.output_tokens)
+        joules = call.receipt.joules if call.receipt else None
+        if call.holder is not None and used is not None:
+            call.holder.charge(used.input_tokens + used.output_tokens, joules or 0.0, call.end_s)
+        if call.choice is not None and call.target is not None:
+            promise = kept(call) if call.outcome == "served" else None
+            served = Served(call.id, call.target.name, call.end_s, promise, joules)
+            call.setup.decider.finished(served, call.choice.policy)
+        for observe in self.observers:
+            observe(call)
+
+
+def _deadline_s(headers: Mapping[str, str]) -> float | None:
+    text = headers.get(DEADLINE)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        message = f"{DEADLINE}: {text!r}; give seconds from now, above 0"
+        raise RefusedError(400, message, "invalid_value", param=DEADLINE)
+    return seconds

@@ -1,0 +1,196 @@
+"""The ledger: one row for each request, appended by a thread of its own and never changed.
+
+Rows are committed together, at most `interval_s` after they were appended (50 ms unless told) or
+as long as a commit takes. What was appended longer ago survives the end of the process, however it
+ends; SQLite writes its log through to the disk at each commit, so that it survives a loss of power,
+too. A commit that fails is tried again with the same rows; their ids are unique, and a row that is
+there already is not added again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
+
+from wattshed.errors import FileError
+
+log = logging.getLogger("wattshed.serve")
+LARGEST_BACKLOG = 100_000
+"""Rows that may wait for a disk that fails; then requests are refused."""
+BATCH = 2_000
+"""Rows of one commit."""
+
+metadata = sql.MetaData()
+requests = sql.Table(
+    "requests",
+    metadata,
+    sql.Column("id", sql.String(40), primary_key=True),
+    sql.Column("arrived_at", sql.Double, nullable=False, index=True),
+    sql.Column("sent_s", sql.Double),
+    sql.Column("first_s", sql.Double),
+    sql.Column("end_s", sql.Double),
+    sql.Column("tenant", sql.Text),
+    sql.Column("path", sql.Text),
+    sql.Column("model", sql.Text),
+    sql.Column("slo_class", sql.Text),
+    sql.Column("deadline_s", sql.Double),
+    sql.Column("policy", sql.Text),
+    sql.Column("endpoint", sql.Text),
+    sql.Column("deployment", sql.Text),
+    sql.Column("shadow_endpoint", sql.Text),
+    sql.Column("candidates", sql.Text),
+    sql.Column("tried", sql.Text),
+    sql.Column("input_estimate", sql.BigInteger),
+    sql.Column("expected_output_tokens", sql.Double),
+    sql.Column("late_output_tokens", sql.Double),
+    sql.Column("input_tokens", sql.BigInteger),
+    sql.Column("output_tokens", sql.BigInteger),
+    sql.Column("tokens_counted", sql.Boolean),
+    sql.Column("joules", sql.Double),
+    sql.Column("idle_joules", sql.Double),
+    sql.Column("low_joules", sql.Double),
+    sql.Column("high_joules", sql.Double),
+    sql.Column("energy_method", sql.Text),
+    sql.Column("boundary", sql.Text),
+    sql.Column("extrapolated", sql.Boolean),
+    sql.Column("kept", sql.Boolean),
+    sql.Column("outcome", sql.Text, nullable=False),
+    sql.Column("status", sql.Integer, nullable=False),
+)
+
+
+class Ledger:
+    """Appends rows without waiting for the disk.
+
+    Parameters
+    ----------
+    url : str
+        Of SQLAlchemy, such as ``sqlite:///ledger.sqlite`` or ``postgresql+psycopg://...``.
+    interval_s : float
+        Longest time from a row to its commit.
+
+    Raises
+    ------
+    FileError
+        If the database cannot be opened.
+    """
+
+    def __init__(self, url: str, interval_s: float = 0.05) -> None:
+        self._engine = open_database(url)
+        self._interval_s = interval_s
+        self._insert = _insert(self._engine)
+        self._rows: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._some, self._stop = threading.Event(), threading.Event()
+        self.error: str | None = None
+        self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._writer.start()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        with self._lock:
+            self._rows.append(row)
+        self._some.set()
+
+    @property
+    def backlog(self) -> int:
+        """Rows that are not committed."""
+        return len(self._rows)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether it can take no more."""
+        return self.backlog >= LARGEST_BACKLOG
+
+    def close(self, seconds: float = 10.0) -> int:
+        """Commit what is there, and close. Returns the rows that could not be committed."""
+        self._stop.set()
+        self._some.set()
+        self._writer.join(seconds)
+        self._engine.dispose()
+        return self.backlog
+
+    def _write(self) -> None:
+        while not self._stop.is_set():
+            self._some.wait()
+            self._stop.wait(self._interval_s)  # so that more rows share a commit
+            self._some.clear()
+            self._commit_all()
+
+    def _commit_all(self) -> None:
+        while self._rows:
+            batch = self._rows[:BATCH]
+            if not self._commit(batch):
+                self._some.set()  # and again after the interval
+                return
+            with self._lock:
+                del self._rows[: len(batch)]
+
+    def _commit(self, batch: list[dict[str, Any]]) -> bool:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(self._insert, batch)
+        except sql.exc.SQLAlchemyError as error:
+            if self.error is None:
+                log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))
+            self.error = _first_line(error)
+            return False
+        self.error = None
+        return True
+
+
+def open_database(url: str) -> sql.Engine:
+    """Open a ledger, and make its table if there is none.
+
+    Raises
+    ------
+    FileError
+    """
+    try:
+        engine = sql.create_engine(url, hide_parameters=True)
+        if engine.dialect.name == "sqlite":
+            _refuse_memory(engine)
+            sql.event.listen(engine, "connect", _durable)
+        metadata.create_all(engine)
+    except (sql.exc.SQLAlchemyError, ImportError) as error:
+        found = f"cannot be opened: {_first_line(error)}"
+        cure = "give a URL such as sqlite:///ledger.sqlite, in a folder that can be written"
+        raise FileError("--ledger", found, cure) from None
+    return engine
+
+
+def _refuse_memory(engine: sql.Engine) -> None:
+    if engine.url.database in (None, "", ":memory:"):
+        found, cure = "a database in memory", "give a file, such as sqlite:///ledger.sqlite"
+        raise FileError("--ledger", found, cure)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _durable(connection: Any, _record: Any) -> None:
+    """Readers and the writer do not wait for each other; each commit reaches the disk."""
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _insert(engine: sql.Engine) -> sql.Executable:
+    """An insert that passes over rows that are there."""
+    inserts: dict[str, Callable[..., Any]] = {
+        "sqlite": sqlite.insert,
+        "postgresql": postgresql.insert,
+    }
+    insert = inserts.get(engine.dialect.name)
+    if insert is None:
+        found = f"{engine.dialect.name} is not supported"
+        raise FileError("--ledger", found, "use sqlite or postgresql")
+    statement: sql.Executable = insert(requests).on_conflict_do_nothing(index_elements=["id"])
+    return statement

@@ -1,0 +1,126 @@
+"""Where a call goes: the policy is asked, and where all that may serve it are full, it waits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wattshed.serve.call import Call
+from wattshed.serve.refused import RefusedError
+from wattshed.serve.target import Target
+from wattshed.serve.waiting import WaitingRoom
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Finds the endpoint of a call.
+
+    Attributes
+    ----------
+    queue_s : float
+        Longest time that a call waits for room.
+    again_s : float
+        When to try again, where nothing better is known.
+    """
+
+    waiting: WaitingRoom
+    clock: Callable[[], float]
+    queue_s: float
+    again_s: float
+
+    async def place(self, call: Call) -> Target:
+        """The endpoint of a call; it has room, and must be used before anything is awaited.
+
+        Raises
+        ------
+        RefusedError
+        """
+        if not self.waiting.occupied(call.ask.model):
+            target = self._ask(call, self.clock())
+            if target is not None:
+                return target
+        until_s = min(self.clock() + self.queue_s, _due_s(call))
+        await self._turn(call, until_s)
+        try:
+            while True:
+                target = self._ask(call, self.clock())
+                if target is not None:
+                    return target
+                await self._turn(call, until_s, again=True)
+        finally:
+            # There may be room for another one, or we had no use for ours.
+            self.waiting.wake([call.ask.model])
+
+    async def _turn(self, call: Call, until_s: float, *, again: bool = False) -> None:
+        """Wait for a turn.
+
+        Raises
+        ------
+        RefusedError
+        """
+        try:
+            await self.waiting.wait(call.ask.model, until_s - self.clock(), again=again)
+        except TimeoutError:
+            raise self._too_late(call, until_s) from None
+
+    def _ask(self, call: Call, now_s: float) -> Target | None:
+        """The endpoint that the policy names; None where there may be room later."""
+        for target in call.candidates:
+            target.account.advance(now_s)
+        open_to = {
+            t.name: t
+            for t in call.candidates
+            if t.name not in call.tried and t.usable(now_s) and not t.full
+        }
+        states = [t.state(t.name in open_to) for t in call.candidates]
+        choice = call.setup.decider.decide(call.request, states, now_s)
+        name = choice.decision.endpoint
+        if name is None:
+            self._refuse(call, choice.decision.reason, now_s)
+            return None
+        if name not in open_to:
+            message = f"the policy {choice.policy} named {name!r}, which takes no requests"
+            raise RefusedError(500, message, "policy_failed")
+        call.choice, call.target = choice, open_to[name]
+        outlook = call.setup.outlooks.of(call.request)
+        call.weighed = {
+            "costs": choice.decision.costs,
+            "joules": outlook.cost_j,
+            "runtime_s": outlook.runtime_s,
+            "load": {e.name: [e.running, e.waiting] for e in states if e.healthy},
+        }
+        return open_to[name]
+
+    def _refuse(self, call: Call, reason: str, now_s: float) -> None:
+        """Refuse a call for which it is no use to wait.
+
+        Raises
+        ------
+        RefusedError
+        """
+        rest = [t for t in call.candidates if t.name not in call.tried]
+        usable = [t for t in rest if t.usable(now_s)]
+        if any(t.full for t in usable):
+            return
+        if usable:
+            raise RefusedError(400, reason, "unservable")
+        if rest:
+            trials = [t.breaker.retry_after_s(now_s) or self.again_s for t in rest]
+            message = f"no endpoint of {call.ask.model!r} is healthy; try again later"
+            raise RefusedError(503, message, "no_endpoint", retry_after_s=min(trials))
+        reasons = "; ".join(f"{name} {why}" for name, why in call.tried.items())
+        raise RefusedError(502, f"every endpoint failed: {reasons}", "upstream_failed")
+
+    def _too_late(self, call: Call, until_s: float) -> RefusedError:
+        if _due_s(call) <= until_s:
+            message = f"the deadline of {call.request.deadline_s:g} s passed: no endpoint had room"
+            return RefusedError(504, message, "deadline")
+        message = f"no endpoint had room for {self.queue_s:g} s; try again later"
+        return RefusedError(503, message, "queue_timeout", retry_after_s=self.again_s)
+
+
+def _due_s(call: Call) -> float:
+    """When its answer is due, on the clock of the gateway."""
+    deadline_s = call.request.deadline_s
+    return math.inf if deadline_s is None else call.arrival_s + deadline_s

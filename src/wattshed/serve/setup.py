@@ -1,0 +1,35 @@
+"""What follows from a fleet: swapped whole, while requests under way keep what they began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wattshed.fleet import Fleet
+from wattshed.route.outlook import Outlooks
+from wattshed.serve.decide import Decider
+from wattshed.serve.target import Targets
+from wattshed.simulate.naming import without_slo
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A fleet, its endpoints, and what decides between them."""
+
+    fleet: Fleet
+    decider: Decider
+    targets: Targets
+    outlooks: Outlooks
+
+
+def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> Setup:
+    """The setup of a fleet; endpoints that stay keep their accounts, and the kill switch its place.
+
+    Raises
+    ------
+    FleetError
+        If no deployment has an address.
+    """
+    targets = Targets(fleet, before.targets if before else None)
+    if before is not None and before.decider.is_off:
+        decider.switch_off()
+    return Setup(fleet, decider, targets, Outlooks(without_slo(fleet)))

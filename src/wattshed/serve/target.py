@@ -1,0 +1,141 @@
+"""An endpoint as the gateway holds it: its address, its account, and whether it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from wattshed.errors import FleetError
+from wattshed.fleet import Fleet
+from wattshed.plan.service import latencies
+from wattshed.records import Deployment, Endpoint, IterationProfile, Upstream
+from wattshed.serve.account import Account, Flight
+from wattshed.serve.breaker import Breaker
+from wattshed.serve.receipt import Receipts
+from wattshed.serve.tokens import on_grid
+from wattshed.simulate.external import endpoint_names
+
+ANY = ("auto", "wattshed")
+"""Names of a model that leave the choice to the gateway."""
+
+
+class Target:
+    """One replica behind the gateway.
+
+    Parameters
+    ----------
+    name : str
+        ``deployment/number``, as in simulations.
+    deployment : Deployment
+    upstream : Upstream
+    url : str
+
+    Attributes
+    ----------
+    up : bool
+        What the last look at its health found; True before the first.
+    """
+
+    def __init__(self, name: str, deployment: Deployment, upstream: Upstream, url: str) -> None:
+        self.name, self.deployment, self.upstream = name, deployment, upstream
+        self.url = url.rstrip("/")
+        self.alone = not isinstance(deployment.profile, IterationProfile)
+        self.account = Account(self.alone)
+        self.breaker = Breaker()
+        self.up = True
+        self._prefill_s = lru_cache(maxsize=4096)(self._predict_prefill_s)
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests as it may have."""
+        return self.account.in_flight >= self.upstream.max_in_flight
+
+    def usable(self, now_s: float) -> bool:
+        """Whether it is there, as far as is known."""
+        return self.up and self.breaker.allows(now_s)
+
+    def state(self, healthy: bool) -> Endpoint:
+        """As a policy is told of it."""
+        return self.account.state(self.name, self.deployment.name, healthy=healthy)
+
+    def begin(self, input_tokens: int, now_s: float) -> Flight:
+        """Account for a request that is sent to it."""
+        self.breaker.sent()
+        return self.account.begin(input_tokens, now_s)
+
+    def expect(self, flight: Flight, expected_tokens: float, now_s: float) -> None:
+        """Account for a request of which nothing is seen before its end."""
+        if not self.alone:
+            ahead = on_grid(self.account.prompt_tokens)
+            self.account.expect(flight, now_s + self._prefill_s(ahead), int(expected_tokens / 2))
+
+    def inherit(self, old: Target | None) -> None:
+        """Go on with the account of the same endpoint in the fleet as it was."""
+        if old is not None and (old.url, old.alone) == (self.url, self.alone):
+            self.account, self.breaker, self.up = old.account, old.breaker, old.up
+
+    def engine_model(self) -> str:
+        """Name of the model that the engine is told."""
+        return self.upstream.engine_model or models_of(self.deployment, self.upstream)[0]
+
+    def _predict_prefill_s(self, tokens: int) -> float:
+        found = latencies(self.deployment, np.array([float(tokens)]), np.ones(1))
+        return float(found.ttft_s[0])
+
+
+class Targets:
+    """All endpoints of a fleet that have an address.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    before : Targets, optional
+        Endpoints of it that stay where they are keep their accounts.
+
+    Raises
+    ------
+    FleetError
+        If none has one.
+    """
+
+    def __init__(self, fleet: Fleet, before: Targets | None = None) -> None:
+        named = [d for d in fleet.deployments if d.upstream]
+        if not named:
+            raise FleetError(
+                f"{fleet.name}: deployments",
+                "none has an address",
+                "add [deployments.upstream] with urls below one of them",
+            )
+        self.by_name: dict[str, Target] = {}
+        self.by_model: dict[str, list[Target]] = {}
+        self.receipts = {d.name: Receipts(d) for d in named}
+        for deployment in named:
+            assert deployment.upstream is not None
+            self._add(deployment, deployment.upstream)
+        if before is not None:
+            for target in self:
+                target.inherit(before.by_name.get(target.name))
+        for name in ANY:
+            self.by_model.setdefault(name, list(self.by_name.values()))
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self.by_name.values())
+
+    @property
+    def models(self) -> list[str]:
+        """Names that clients may ask for."""
+        return sorted(self.by_model)
+
+    def _add(self, deployment: Deployment, upstream: Upstream) -> None:
+        for name, url in zip(endpoint_names([deployment]), upstream.urls, strict=True):
+            target = Target(name, deployment, upstream, url)
+            self.by_name[name] = target
+            for model in models_of(deployment, upstream):
+                self.by_model.setdefault(model, []).append(target)
+
+
+def models_of(deployment: Deployment, upstream: Upstream) -> list[str]:
+    """Names under which clients ask for a deployment."""
+    return upstream.models or [deployment.profile.model]

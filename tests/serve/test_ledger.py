@@ -1,0 +1,116 @@
+"""No row is lost, and none is there twice."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from wattshed.errors import FileError
+from wattshed.serve.ledger import Ledger, requests
+
+INTERVAL_S = 0.05
+ROW = {
+    column.name: None for column in requests.columns if column.name not in ("outcome", "status")
+} | {"arrived_at": 1.0, "outcome": "served", "status": 200}
+
+
+def ids_in(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return [row[0] for row in connection.execute("select id from requests")]
+    finally:
+        connection.close()
+
+
+def test_what_was_appended_is_there_when_it_is_closed(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/l.sqlite", interval_s=10)
+    for number in range(5000):
+        ledger.append({**ROW, "id": str(number)})
+    assert ledger.close() == 0
+    assert sorted(map(int, ids_in(tmp_path / "l.sqlite"))) == list(range(5000))
+
+
+def test_a_row_that_is_appended_twice_is_there_once(tmp_path: Path) -> None:
+    for _ in range(2):  # also by a process that starts again
+        ledger = Ledger(f"sqlite:///{tmp_path}/l.sqlite")
+        for number in (1, 2, 2):
+            ledger.append({**ROW, "id": str(number)})
+        assert ledger.close() == 0
+    assert sorted(ids_in(tmp_path / "l.sqlite")) == ["1", "2"]
+
+
+WRITER = """
+import sys, time
+from wattshed.serve.ledger import Ledger
+ledger = Ledger(sys.argv[1], interval_s=float(sys.argv[2]))
+row = dict(eval(sys.argv[3]))
+for number in range(10**9):
+    ledger.append({**row, "id": str(number)})
+    print(number, time.monotonic(), flush=True)
+    time.sleep(0.0002)
+"""
+
+
+def test_kill_9_loses_nothing_that_is_older_than_the_interval(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    command = [sys.executable, "-c", WRITER, f"sqlite:///{path}", str(INTERVAL_S), repr(ROW)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        appended = [writer.stdout.readline().split() for _ in range(1500)]
+        writer.send_signal(signal.SIGKILL)
+        appended += [line.split() for line in writer.stdout if line.endswith("\n")]
+    assert writer.returncode == -signal.SIGKILL
+    found = ids_in(path)
+    assert len(found) == len(set(found))
+    last_s = float(appended[-1][1])
+    # A commit may take as long again as the interval, and more on a busy machine.
+    old = [number for number, at_s in appended if float(at_s) < last_s - INTERVAL_S - 0.25]
+    assert len(old) > 100
+    assert set(old) <= set(found)
+
+
+def test_rows_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A trigger stands for the disk: every insert fails until it is gone."""
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(f"sqlite:///{path}", interval_s=0.01)
+    other = sqlite3.connect(path)
+    other.execute(
+        "create trigger full before insert on requests"
+        " begin select raise(abort, 'database or disk is full'); end"
+    )
+    other.commit()
+    ledger.append({**ROW, "id": "1"})
+    pause = threading.Event()
+    while ledger.error is None:
+        pause.wait(0.005)
+    assert "full" in ledger.error
+    assert ledger.backlog == 1
+    other.execute("drop trigger full")
+    other.commit()
+    other.close()
+    while ledger.backlog:
+        pause.wait(0.005)
+    assert ledger.close() == 0
+    assert ledger.error is None
+    assert ids_in(path) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("sqlite:////nowhere/at/all.sqlite", "unable to open"),
+        ("sqlite://", "in memory"),
+        ("nonsense", "cannot be opened"),
+        ("oracle://me:secret@host/db", "cannot be opened"),
+    ],
+)
+def test_a_ledger_that_cannot_be_kept_is_refused(url: str, found: str) -> None:
+    with pytest.raises(FileError, match=found) as refused:
+        Ledger(url)
+    assert "secret" not in str(refused.value)

@@ -1,0 +1,167 @@
+"""`wattshed serve` as people run it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from wattshed.cli import main
+
+Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the command; gives its process, the line that it prints, and its address."""
+    running: list[subprocess.Popen[str]] = []
+
+    def serve(*options: str) -> tuple[subprocess.Popen[str], str, str]:
+        command = [sys.executable, "-m", "wattshed", "serve", "--port", "0", *options]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.stderr and process.stderr.read()
+        return process, line, shlex.split(line)[1].removesuffix(CHAT)
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute("select * from requests")]
+    finally:
+        connection.close()
+
+
+def stream(url: str, tokens: int) -> Iterator[bytes]:
+    body = {
+        "model": "auto",
+        "stream": True,
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+    with httpx.stream("POST", url + CHAT, json=body, timeout=60) as answer:
+        yield from answer.iter_raw()
+
+
+def test_the_demo_works_as_it_says_and_drains_when_told_to_stop(
+    start: Start, tmp_path: Path
+) -> None:
+    process, line, url = start("--demo", "--speed", "20")
+    curl, address, _, header, _, data = shlex.split(line)
+    assert (curl, header) == ("curl", "content-type: application/json")
+    answer = httpx.post(address, content=data, headers={"content-type": "application/json"})
+    assert answer.json()["system_fingerprint"] == "simulated"
+    assert answer.headers["x-simulated"] == "wattshed"
+    assert answer.json()["usage"]["energy"]["method"] == "modelled"
+    process.send_signal(signal.SIGUSR1)
+    pieces = stream(url, 400)
+    got = next(pieces)
+    assert httpx.get(url + "/ready").json()["policy"] == "least-loaded"
+    process.send_signal(signal.SIGTERM)
+    got += b"".join(pieces)
+    assert got.count(b'"content"') == 400
+    assert got.endswith(b"data: [DONE]\n\n")
+    assert process.wait(20) == 0
+    rows = rows_of(tmp_path / "wattshed-demo/ledger.sqlite")
+    assert [row["outcome"] for row in rows] == ["served", "served"]
+    assert [row["output_tokens"] for row in rows] == [16, 400]
+
+
+@pytest.mark.slow
+def test_200_open_streams_are_drained(start: Start, tmp_path: Path) -> None:
+    process, _, url = start("--demo", "--speed", "4")
+    begun, ends = threading.Semaphore(0), []
+
+    def client() -> None:
+        pieces = stream(url, 60)
+        got = next(pieces)
+        begun.release()
+        ends.append(got + b"".join(pieces))
+
+    clients = [threading.Thread(target=client) for _ in range(200)]
+    for one in clients:
+        one.start()
+    for _ in clients:
+        begun.acquire()
+    process.send_signal(signal.SIGTERM)
+    for one in clients:
+        one.join()
+    assert process.wait(60) == 0
+    assert all(got.count(b'"content"') == 60 for got in ends)
+    assert all(got.endswith(b"data: [DONE]\n\n") for got in ends)
+    assert len(rows_of(tmp_path / "wattshed-demo/ledger.sqlite")) == 200
+
+
+@pytest.mark.slow
+def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: Path) -> None:
+    process, _, url = start("--demo", "--speed", "50")
+    acknowledged: list[tuple[str, float]] = []
+    stop = threading.Event()
+
+    def client() -> None:
+        body = {"model": "auto", "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}
+        with httpx.Client(base_url=url) as http:
+            while not stop.is_set():
+                try:
+                    found = http.post(CHAT, json=body)
+                except httpx.HTTPError:
+                    return
+                acknowledged.append((found.headers["x-wattshed-request"], time.monotonic()))
+
+    clients = [threading.Thread(target=client) for _ in range(16)]
+    for one in clients:
+        one.start()
+    time.sleep(4)
+    killed_s = time.monotonic()
+    process.kill()
+    stop.set()
+    for one in clients:
+        one.join()
+    found = [row["id"] for row in rows_of(tmp_path / "wattshed-demo/ledger.sqlite")]
+    assert len(found) == len(set(found))
+    old = {name for name, at_s in acknowledged if at_s < killed_s - 0.3}
+    assert len(old) > 100
+    assert old <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "give either --fleet FILE or --demo"),
+        (["--fleet", "hybrid-2024"], "none has an address"),
+        (["--demo", "--policy", "nonsense"], "use one of"),
+        (["--demo", "--ledger", "sqlite:////no/where.sqlite"], "--ledger: cannot be opened"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["serve", "--port", "0", *options])
+    assert done.exit_code == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
