@@ -29,6 +29,8 @@ _COMMANDS = {
     "pareto": "wattshed.cli.pareto:pareto",
     "simulate": "wattshed.cli.simulate:simulate",
     "serve": "wattshed.cli.serve:serve",
+    "report": "wattshed.cli.report:report",
+    "explain": "wattshed.cli.explain:explain",
     "completion": "wattshed.cli.completion:completion",
 }
 
@@ -44,6 +46,8 @@ _SHORT_HELP = {
     "pareto": "Find every best trade-off of energy, runtime and accuracy.",
     "simulate": "Serve a workload with each policy; compare energy and latency.",
     "serve": "Route live queries to where they cost least, with a receipt for each.",
+    "report": "Add up a ledger: energy, promises, carbon, by who asked and who answered.",
+    "explain": "Tell why a request of a ledger went where it went.",
     "completion": "Print the completion script of a shell.",
 }
 

@@ -38,6 +38,15 @@ from wattshed.records.iteration import (
     PowerState,
     StepDomain,
 )
+from wattshed.records.ledger import (
+    Explanation,
+    LedgerForecast,
+    LedgerGroup,
+    LedgerImpact,
+    LedgerSummary,
+    WeighedDeployment,
+    WeighedEndpoint,
+)
 from wattshed.records.measure import (
     Certificate,
     DriverInfo,
@@ -114,6 +123,7 @@ __all__ = [
     "EnergyBound",
     "EngineFinding",
     "EngineSettings",
+    "Explanation",
     "Factor",
     "Fleet",
     "FormScore",
@@ -130,6 +140,10 @@ __all__ = [
     "Knees",
     "KnobFinding",
     "Latency",
+    "LedgerForecast",
+    "LedgerGroup",
+    "LedgerImpact",
+    "LedgerSummary",
     "LimitUse",
     "MeterFinding",
     "MeterInfo",
@@ -168,5 +182,7 @@ __all__ = [
     "StepDomain",
     "Threshold",
     "Upstream",
+    "WeighedDeployment",
+    "WeighedEndpoint",
     "WindowEnergy",
 ]

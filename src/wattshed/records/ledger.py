@@ -1,0 +1,190 @@
+"""What a ledger of served requests adds up to, and what it tells of one of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wattshed.records.site import Impact
+
+
+class LedgerGroup(msgspec.Struct, frozen=True):
+    """Requests that have something in common.
+
+    Attributes
+    ----------
+    name : str or None
+        What they have in common: a tenant, a model, an endpoint, the start of an hour (UTC). None
+        where the ledger does not say.
+    outcomes : dict
+        Requests by outcome.
+    input_tokens, output_tokens : int
+        Of the requests whose tokens are known.
+    with_energy : int
+        Requests whose energy is known; all that follows of energy is theirs.
+    without_idle : int
+        Of these, those whose idle part is not known: their dynamic energy is gross.
+    dynamic_j, idle_j : float or None
+        None where no energy is known, or no idle part.
+    energy_per_request_j, energy_per_output_token_j : float or None
+        Gross: dynamic and idle.
+    net_energy_per_request_j, net_energy_per_output_token_j : float or None
+        Dynamic alone; None unless the idle part of each is known.
+    extrapolated : int
+        Requests outside the sizes that their profile was fitted to.
+    methods, boundaries : list of str
+        Of their energies.
+    promised, kept : int
+        Requests that were promised a latency, where it was seen; those that got it.
+    attainment : float or None
+        kept / promised; None where nothing was promised.
+    """
+
+    name: str | None
+    requests: int
+    outcomes: dict[str, int]
+    input_tokens: int
+    output_tokens: int
+    with_energy: int
+    without_idle: int
+    dynamic_j: float | None
+    idle_j: float | None
+    energy_per_request_j: float | None
+    energy_per_output_token_j: float | None
+    net_energy_per_request_j: float | None
+    net_energy_per_output_token_j: float | None
+    extrapolated: int
+    methods: list[str]
+    boundaries: list[str]
+    promised: int
+    kept: int
+    attainment: float | None
+
+
+class LedgerForecast(msgspec.Struct, frozen=True):
+    """What was predicted of the served requests of an endpoint, and what it came to.
+
+    Attributes
+    ----------
+    requests : int
+        Whose energy was predicted before, and is known after.
+    predicted_j, final_j : float
+        Net of idle power, where that is known. Predictions are for the batches that plans assume,
+        receipts for the batch that there was.
+    difference : float or None
+        final_j / predicted_j - 1; None where nothing was predicted to be needed.
+    expected_output_tokens, output_tokens : float, int
+        Behind the two.
+    """
+
+    endpoint: str
+    requests: int
+    predicted_j: float
+    final_j: float
+    difference: float | None
+    expected_output_tokens: float
+    output_tokens: int
+
+
+class LedgerImpact(msgspec.Struct, frozen=True):
+    """What the energy of requests caused at a site.
+
+    Attributes
+    ----------
+    requests : int
+        Whose energy it is.
+    """
+
+    site: str
+    requests: int
+    impact: Impact
+
+
+class LedgerSummary(msgspec.Struct, frozen=True):
+    """What a ledger adds up to.
+
+    Attributes
+    ----------
+    first_at, last_at : float
+        Arrivals, seconds since 1970.
+    impacts : list of LedgerImpact or None
+        By site and boundary of energy; None without a fleet.
+    no_site : int or None
+        Requests with energy whose deployment has no site in the fleet, and which `impacts` leaves
+        out; None without a fleet.
+    """
+
+    first_at: float
+    last_at: float
+    total: LedgerGroup
+    tenants: list[LedgerGroup]
+    models: list[LedgerGroup]
+    endpoints: list[LedgerGroup]
+    hours: list[LedgerGroup]
+    forecasts: list[LedgerForecast]
+    impacts: list[LedgerImpact] | None = None
+    no_site: int | None = None
+
+
+class WeighedEndpoint(msgspec.Struct, frozen=True):
+    """An endpoint that could have taken a request.
+
+    Attributes
+    ----------
+    running, waiting : int
+        Requests that it had.
+    cost : float or None
+        What the policy weighed, where it weighs endpoints.
+    """
+
+    endpoint: str
+    running: int
+    waiting: int
+    cost: float | None
+
+
+class WeighedDeployment(msgspec.Struct, frozen=True):
+    """A deployment that may serve a request.
+
+    Attributes
+    ----------
+    joules, runtime_s : float or None
+        Predicted from the output that was expected: energy in the batches that plans assume, and
+        runtime of the request alone.
+    cost : float or None
+        What the policy weighed, where it weighs deployments.
+    endpoints : list of WeighedEndpoint
+        That took requests then; empty if all were full, unwell, or had failed the request.
+    """
+
+    deployment: str
+    joules: float | None
+    runtime_s: float | None
+    cost: float | None
+    endpoints: list[WeighedEndpoint]
+    chosen: bool
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """One request: what was asked, what was weighed, what became of it.
+
+    Attributes
+    ----------
+    asked, became : dict
+        Columns of the ledger.
+    tried : dict
+        Endpoints that failed it, with the reason.
+    why : list of str
+        The decision in sentences.
+    """
+
+    id: str
+    arrived_at: float
+    asked: dict[str, str | int | float | None]
+    policy: str | None
+    deployment: str | None
+    endpoint: str | None
+    shadow_endpoint: str | None
+    candidates: list[WeighedDeployment]
+    tried: dict[str, str]
+    why: list[str]
+    became: dict[str, str | int | float | bool | None]

@@ -1,0 +1,250 @@
+"""Compose a report from the summary of a ledger: who asked, who answered, at what energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from wattshed import __version__
+from wattshed.records import LedgerGroup, LedgerSummary, Provenance
+from wattshed.report.document import Cell, Chart, Document, Map, Section, Series, Table
+from wattshed.report.text import format_number
+from wattshed.units import human_energy, kwh
+
+GROUPS = {
+    "tenants": ("tenant", "Who asked"),
+    "models": ("model", "What was asked for"),
+    "endpoints": ("endpoint", "Who answered"),
+    "hours": ("hour", "When"),
+}
+"""Fields of a summary that are groups, with the heading of their first column and their title."""
+UNKNOWN = "(none)"
+NOTE = (
+    "Energy: of the requests whose energy is known. Per request and per output token with the idle"
+    " part, where that is known. Attainment: of the promises that could be seen."
+)
+
+
+def ledger_tables(found: LedgerSummary) -> list[Table]:
+    """All tables of a summary but those of hours and outcomes: the short view for a terminal."""
+    names = ("tenants", "models", "endpoints")
+    groups = [group_table(found, name, note=NOTE if name == names[-1] else "") for name in names]
+    others = [forecasts_table(found), impacts_table(found)]
+    return [*groups, *(table for table in others if table.rows)]
+
+
+def ledger_document(
+    found: LedgerSummary, sources: list[Provenance], command: str, name: str
+) -> Document:
+    """Report of a ledger.
+
+    Parameters
+    ----------
+    found : LedgerSummary
+    name : str
+        Of the ledger.
+    """
+    sections = [
+        Section(
+            title,
+            tables=[group_table(found, field)],
+            charts=charts_of(found, field),
+        )
+        for field, (_, title) in GROUPS.items()
+    ]
+    sections.append(Section("What became of the requests", tables=[outcomes_table(found)]))
+    for table in (forecasts_table(found), impacts_table(found), factors_table(found)):
+        if table.rows:
+            sections.append(Section(table.title, caveats(found), tables=[table]))
+    return Document(
+        title=f"Requests of {name}",
+        abstract=headline(found),
+        sections=sections,
+        sources=sources,
+        created_by=f"wattshed {__version__}",
+        command=command,
+    )
+
+
+def headline(found: LedgerSummary) -> str:
+    """The whole ledger in a few sentences."""
+    total = found.total
+    first, last = (_time(at) for at in (found.first_at, found.last_at))
+    requests = "1 request" if total.requests == 1 else f"{format_number(total.requests)} requests"
+    text = f"{requests} from {first} to {last}, {total.outcomes.get('served', 0)} served."
+    if total.dynamic_j is not None and total.energy_per_request_j is not None:
+        text += f" {human_energy(total.dynamic_j)} for them"
+        if total.idle_j is not None:
+            text += f" and {human_energy(total.idle_j)} of idle power beside"
+        text += f": {human_energy(total.energy_per_request_j)} per request"
+        text += f" ({', '.join([*total.methods, *total.boundaries])})."
+    if total.attainment is not None:
+        text += f" {100 * total.attainment:.4g} % of {total.promised} promises kept."
+    return text
+
+
+def caveats(found: LedgerSummary) -> list[str]:
+    """What to know of the figures."""
+    total, texts = found.total, []
+    if len(total.boundaries) > 1:
+        texts.append(f"Energies of unlike boundaries are added: {', '.join(total.boundaries)}.")
+    if total.without_idle:
+        texts.append(f"{total.without_idle} requests have no idle part: their energy is gross.")
+    if total.requests > total.with_energy:
+        texts.append(f"The energy of {total.requests - total.with_energy} requests is not known.")
+    if total.extrapolated:
+        texts.append(f"{total.extrapolated} requests are outside the sizes of their profile.")
+    if found.no_site:
+        texts.append(f"{found.no_site} requests with energy are at no site of the fleet.")
+    return texts
+
+
+def group_table(found: LedgerSummary, field: str, note: str = NOTE) -> Table:
+    """Requests, tokens, energy and promises of each group."""
+    heading, title = GROUPS[field]
+    columns = [heading, "requests", "served", "input tokens", "output tokens", "dynamic (J)"]
+    columns += ["idle (J)", "energy (J/request)", "energy (J/output token)", "attainment (%)"]
+    groups: list[LedgerGroup] = getattr(found, field)
+    rows = [_row(group) for group in groups]
+    if len(groups) > 1:
+        rows.append(_row(found.total))
+    return Table(field, title, columns, rows, note=note)
+
+
+def _row(group: LedgerGroup) -> list[Cell]:
+    return [
+        group.name or UNKNOWN,
+        group.requests,
+        group.outcomes.get("served", 0),
+        group.input_tokens,
+        group.output_tokens,
+        group.dynamic_j,
+        group.idle_j,
+        group.energy_per_request_j,
+        group.energy_per_output_token_j,
+        None if group.attainment is None else 100 * group.attainment,
+    ]
+
+
+def outcomes_table(found: LedgerSummary) -> Table:
+    """What became of the requests of each endpoint."""
+    names = sorted(found.total.outcomes)
+    rows: list[list[Cell]] = [
+        [each.name or UNKNOWN, *(each.outcomes.get(n, 0) for n in names)]
+        for each in [*found.endpoints, found.total]
+    ]
+    return Table("outcomes", "What became of the requests", ["endpoint", *names], rows)
+
+
+def forecasts_table(found: LedgerSummary) -> Table:
+    """Predicted against final energy."""
+    rows: list[list[Cell]] = [
+        [
+            each.endpoint,
+            each.requests,
+            each.predicted_j,
+            each.final_j,
+            None if each.difference is None else 100 * each.difference,
+            each.expected_output_tokens,
+            each.output_tokens,
+        ]
+        for each in found.forecasts
+    ]
+    columns = ["endpoint", "requests", "predicted (J)", "final (J)", "difference (%)"]
+    return Table(
+        "forecasts",
+        "Predicted and final energy",
+        [*columns, "expected output tokens", "output tokens"],
+        rows,
+        note="Of served requests. Predicted: when the request came, from the output that was expected"
+        " and in the batches that plans assume. Final: its receipt, in the batch that there was.",
+    )
+
+
+def impacts_table(found: LedgerSummary) -> Table:
+    """Carbon, water and cost by site."""
+    rows: list[list[Cell]] = [
+        [
+            each.site,
+            each.impact.boundary,
+            each.requests,
+            kwh(each.impact.energy_it_j),
+            kwh(each.impact.energy_facility_j),
+            each.impact.carbon_g,
+            each.impact.water_site_l,
+            each.impact.water_source_l,
+            each.impact.cost,
+            each.impact.currency,
+        ]
+        for each in found.impacts or []
+    ]
+    columns = ["site", "boundary", "requests", "IT energy (kWh)", "with the building (kWh)"]
+    columns += ["carbon (g CO2e)", "water on site (L)", "water at the source (L)", "cost"]
+    return Table(
+        "impacts",
+        "Carbon, water and cost",
+        [*columns, "currency"],
+        rows,
+        note="A dash: the site does not say. Average carbon intensity, of the building's energy;"
+        " idle power of the requests included, that between them is not.",
+    )
+
+
+def factors_table(found: LedgerSummary) -> Table:
+    """What energies were multiplied by."""
+    rows: list[list[Cell]] = [
+        [each.site, factor.name, factor.value, factor.kind, factor.source]
+        for each in found.impacts or []
+        for factor in each.impact.factors
+    ]
+    columns = ["site", "factor", "value", "kind", "source"]
+    return Table("impact-factors", "Factors behind these figures", columns, rows)
+
+
+def charts_of(found: LedgerSummary, field: str) -> list[Chart | Map]:
+    """Energy of the endpoints, and by hour where there is more than one."""
+    groups = [g for g in getattr(found, field) if g.dynamic_j is not None]
+    if field == "endpoints" and groups:
+        return [_bars(groups)]
+    if field == "hours" and len(groups) > 1:
+        return [_by_hour(groups)]
+    return []
+
+
+def _bars(groups: Sequence[LedgerGroup]) -> Chart:
+    places = [float(k) for k in range(len(groups))]
+    parts = {"dynamic": [g.dynamic_j for g in groups], "idle": [g.idle_j for g in groups]}
+    series = [
+        Series(
+            name, places, [kwh(v or 0.0) for v in of], style="stacked bars", muted=name == "idle"
+        )
+        for name, of in parts.items()
+        if any(of)
+    ]
+    ticks = [g.name or UNKNOWN for g in groups]
+    return Chart(
+        "energy-by-endpoint",
+        "Energy of the requests of each endpoint",
+        "",
+        "energy (kWh)",
+        series,
+        x_ticks=ticks,
+        horizontal=True,
+    )
+
+
+def _by_hour(groups: Sequence[LedgerGroup]) -> Chart:
+    begins = [datetime.fromisoformat(g.name or "").timestamp() for g in groups]
+    after_h = [(at - begins[0]) / 3600 for at in begins]
+    energy = [kwh((g.dynamic_j or 0.0) + (g.idle_j or 0.0)) for g in groups]
+    return Chart(
+        "energy-by-hour",
+        "Energy of the requests of each hour",
+        f"hours since {groups[0].name}",
+        "energy (kWh)",
+        [Series("dynamic and idle", after_h, energy, style="line+markers")],
+    )
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
