@@ -88,14 +88,13 @@ def caveats(found: LedgerSummary) -> list[str]:
     total, texts = found.total, []
     if len(total.boundaries) > 1:
         texts.append(f"Energies of unlike boundaries are added: {', '.join(total.boundaries)}.")
-    if total.without_idle:
-        texts.append(f"{total.without_idle} requests have no idle part: their energy is gross.")
-    if total.requests > total.with_energy:
-        texts.append(f"The energy of {total.requests - total.with_energy} requests is not known.")
-    if total.extrapolated:
-        texts.append(f"{total.extrapolated} requests are outside the sizes of their profile.")
-    if found.no_site:
-        texts.append(f"{found.no_site} requests with energy are at no site of the fleet.")
+    counts = {
+        "have no idle part, their energy is gross": total.without_idle,
+        "have no energy": total.requests - total.with_energy,
+        "are outside the sizes that their profile was fitted to": total.extrapolated,
+        "have energy, but no site in the fleet": found.no_site,
+    }
+    texts += [f"{n} of {total.requests} requests {what}." for what, n in counts.items() if n]
     return texts
 
 
@@ -156,8 +155,9 @@ def forecasts_table(found: LedgerSummary) -> Table:
         "Predicted and final energy",
         [*columns, "expected output tokens", "output tokens"],
         rows,
-        note="Of served requests. Predicted: when the request came, from the output that was expected"
-        " and in the batches that plans assume. Final: its receipt, in the batch that there was.",
+        note="Of served requests. Predicted: when the request came, from the output that was"
+        " expected, in the batches that plans assume. Final: its receipt, in the batch that there"
+        " was.",
     )
 
 
