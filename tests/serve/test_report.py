@@ -375,3 +375,14 @@ def test_the_ledger_of_a_gateway_is_added_up_and_explained(live: Callable[..., A
     assert {c["deployment"] for c in one["candidates"]} == {"a100-tp8", "h100-tp8"}
     assert [c["deployment"] for c in one["candidates"] if c["chosen"]] == [one["deployment"]]
     assert all(c["joules"] > 0 and c["endpoints"] for c in one["candidates"])
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
+def test_a_ledger_is_read_where_nothing_can_be_written(ledger: Path) -> None:
+    ledger.parent.chmod(0o555)
+    try:
+        assert read_rows(str(ledger)).height == len(ROWS)
+    finally:
+        ledger.parent.chmod(0o755)

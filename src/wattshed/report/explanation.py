@@ -41,9 +41,9 @@ def candidates_table(found: Explanation) -> Table:
         "Candidates",
         [*columns, "waiting", "chosen"],
         rows,
-        note="Predicted: from the output that was expected, in the batches that plans assume. Alone:"
-        " runtime with no other request. Weighed: by the policy, least is best. No endpoint: none"
-        " of them took requests.",
+        note="Predicted: from the output that was expected, in the batches that plans assume."
+        " Alone: runtime with no other request. Weighed: by the policy, least is best. No"
+        " endpoint: none of them took requests.",
     )
 
 

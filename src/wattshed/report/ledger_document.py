@@ -44,18 +44,16 @@ def ledger_document(
     name : str
         Of the ledger.
     """
-    sections = [
-        Section(
-            title,
-            tables=[group_table(found, field)],
-            charts=charts_of(found, field),
-        )
+    notes = caveats(found)
+    sections = [Section("What to know of the figures", notes)] if notes else []
+    sections += [
+        Section(title, tables=[group_table(found, field)], charts=charts_of(found, field))
         for field, (_, title) in GROUPS.items()
     ]
     sections.append(Section("What became of the requests", tables=[outcomes_table(found)]))
     for table in (forecasts_table(found), impacts_table(found), factors_table(found)):
         if table.rows:
-            sections.append(Section(table.title, caveats(found), tables=[table]))
+            sections.append(Section(table.title, tables=[table]))
     return Document(
         title=f"Requests of {name}",
         abstract=headline(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,12 +106,21 @@ def _engine(source: str, label: str) -> sql.Engine:
     if not path.is_file():
         found = "is a folder" if url.database and path.is_dir() else "there is no such file"
         raise FileError(label, found, CURE)
-    place = f"{path.absolute().as_uri()}?mode=ro"
+    place = f"{path.absolute().as_uri()}?{_mode(path)}"
     return sql.create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(place, uri=True, timeout=5),
         poolclass=sql.NullPool,
     )
+
+
+def _mode(path: Path) -> str:
+    """SQLite shares its log through a file beside the ledger, also to read; where none can be made
+    there is no gateway, and the ledger is whole without it.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    kept = not log.exists() and not os.access(path.parent, os.W_OK)
+    return "immutable=1" if kept else "mode=ro"
 
 
 def _url(source: str) -> sql.URL:
