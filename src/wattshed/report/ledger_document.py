@@ -9,7 +9,7 @@ from wattshed import __version__
 from wattshed.records import LedgerGroup, LedgerSummary, Provenance
 from wattshed.report.document import Cell, Chart, Document, Map, Section, Series, Table
 from wattshed.report.text import format_number
-from wattshed.units import human_energy, kwh
+from wattshed.units import SECONDS_PER_HOUR, human_energy, kwh
 
 GROUPS = {
     "tenants": ("tenant", "Who asked"),
@@ -210,38 +210,37 @@ def charts_of(found: LedgerSummary, field: str) -> list[Chart | Map]:
 
 
 def _bars(groups: Sequence[LedgerGroup]) -> Chart:
-    places = [float(k) for k in range(len(groups))]
-    parts = {"dynamic": [g.dynamic_j for g in groups], "idle": [g.idle_j for g in groups]}
-    series = [
-        Series(
-            name, places, [kwh(v or 0.0) for v in of], style="stacked bars", muted=name == "idle"
-        )
-        for name, of in parts.items()
-        if any(of)
-    ]
-    ticks = [g.name or UNKNOWN for g in groups]
     return Chart(
         "energy-by-endpoint",
         "Energy of the requests of each endpoint",
         "",
         "energy (kWh)",
-        series,
-        x_ticks=ticks,
+        _stacked([float(k) for k in range(len(groups))], groups),
+        x_ticks=[g.name or UNKNOWN for g in groups],
         horizontal=True,
     )
 
 
 def _by_hour(groups: Sequence[LedgerGroup]) -> Chart:
     begins = [datetime.fromisoformat(g.name or "").timestamp() for g in groups]
-    after_h = [(at - begins[0]) / 3600 for at in begins]
-    energy = [kwh((g.dynamic_j or 0.0) + (g.idle_j or 0.0)) for g in groups]
     return Chart(
         "energy-by-hour",
         "Energy of the requests of each hour",
         f"hours since {groups[0].name}",
         "energy (kWh)",
-        [Series("dynamic and idle", after_h, energy, style="line+markers")],
+        _stacked([(at - begins[0]) / SECONDS_PER_HOUR for at in begins], groups),
     )
+
+
+def _stacked(places: list[float], groups: Sequence[LedgerGroup]) -> list[Series]:
+    parts = {"dynamic": [g.dynamic_j for g in groups], "idle": [g.idle_j for g in groups]}
+    return [
+        Series(
+            name, places, [kwh(v or 0.0) for v in of], style="stacked bars", muted=name == "idle"
+        )
+        for name, of in parts.items()
+        if any(of)
+    ]
 
 
 def _time(at: float) -> str:

@@ -115,9 +115,9 @@ def _engine(source: str, label: str) -> sql.Engine:
 
 
 def _mode(path: Path) -> str:
-    """SQLite shares its log through a file beside the ledger, also to read; where none can be made
-    there is no gateway, and the ledger is whole without it.
-    """
+    """How SQLite is to open a ledger."""
+    # It shares its log through a file beside the ledger, also with those who only read. Where that
+    # file cannot be made no gateway writes, and without a log the ledger is whole.
     log = path.with_name(f"{path.name}-wal")
     kept = not log.exists() and not os.access(path.parent, os.W_OK)
     return "immutable=1" if kept else "mode=ro"
