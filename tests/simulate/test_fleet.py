@@ -520,3 +520,13 @@ def test_names_are_looked_at_before_anything_is_simulated() -> None:
             report=lambda *what: told.append(what),
         )
     assert told == []
+
+
+def test_contenders_are_held_against_one_bound_whatever_their_clocks() -> None:
+    """Else a clock that saves energy would look further from what is possible than none."""
+    one_policy = {"policies": ["round-robin"]}
+    found = simulate_fleet(MIXED, STEADY, controllers=["pinned", "static:0.9"], **one_policy)
+    pinned, static = found.policies
+    assert pinned.bound_j == pytest.approx(static.bound_j, rel=0.02)  # static is on for longer
+    alone = simulate_fleet(MIXED, STEADY, controllers=["pinned"], **one_policy).policies[0]
+    assert alone.bound_j > pinned.bound_j

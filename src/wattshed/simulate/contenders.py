@@ -58,6 +58,8 @@ class Setup:
     plan : str, Path or None
     budgets : tuple of str
     equal_attainment, bound : bool
+    free_clocks : bool
+        Some contender chooses clocks: then bounds let all do, so that all have the same.
     report, tables : callable or None
     """
 
@@ -73,6 +75,7 @@ class Setup:
     budgets: tuple[str, ...] = ()
     equal_attainment: bool = False
     bound: bool = True
+    free_clocks: bool = False
     report: Report | None = None
     tables: Tables | None = None
 
@@ -237,7 +240,7 @@ def with_bound(
     served = found.served
     if not served.any() or found.partial:
         return summary
-    clocks = None if isinstance(controller, PinnedMaximum) else _allowed(setup, controller)
+    clocks = _allowed(setup, controller) if setup.free_clocks else None
     tokens = found.requests.input_tokens[served], found.requests.output_tokens[served]
     try:
         bound = energy_bound(setup.fleet, tokens, _on_s(setup.fleet, found), clocks=clocks)

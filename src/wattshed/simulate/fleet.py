@@ -21,7 +21,7 @@ from wattshed.simulate.contenders import (
 )
 from wattshed.simulate.load import highest_rate
 from wattshed.simulate.model import Outage
-from wattshed.simulate.naming import check_policy, make_controller
+from wattshed.simulate.naming import check_policy, chooses_clocks, make_controller
 from wattshed.simulate.pairing import average, compare
 from wattshed.simulate.scenario import Arrivals, in_order
 from wattshed.simulate.summary import rates_of
@@ -108,11 +108,14 @@ def simulate_fleet(  # noqa: PLR0913 - each is one thing that may be chosen
         raise ParameterError("replications", f"{replications}", "give at least 1")
     chosen = tuple(sorted(set(CLOCKS if clocks is None else clocks)))
     _check_clocks(chosen)
-    told = (tuple(outages), retry, plan, tuple(budgets), equal_attainment, bound, report, tables)
+    told = (tuple(outages), retry, plan, tuple(budgets), equal_attainment, bound)
+    free_clocks = any(map(chooses_clocks, controllers))
     fleet = in_order(fleet)
     _check_names(policies, controllers, fleet)
     arrivals, loaded = at_load(fleet, arrivals, target, every_token, report)
-    setup = Setup(fleet, arrivals, forecast, target, every_token, chosen, *told)
+    setup = Setup(
+        fleet, arrivals, forecast, target, every_token, chosen, *told, free_clocks, report, tables
+    )
     seeds = [seed + i for i in range(replications if arrivals.drawn else 1)]
     draws = [draw(setup, s) for s in seeds]
     found: list[list[SimulatedPolicy]] = []

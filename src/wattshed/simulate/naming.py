@@ -78,6 +78,11 @@ def make_controller(text: str) -> Controller:
         raise ParameterError("controller", repr(text), f"give a number after {name}:") from None
 
 
+def chooses_clocks(text: str) -> bool:
+    """Whether a controller of this name sets clocks below the highest."""
+    return text.partition(":")[0] in {"static", "phases"}
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A policy as the event loop applies it.
