@@ -119,7 +119,8 @@ def _mode(path: Path) -> str:
     # It shares its log through a file beside the ledger, also with those who only read. Where that
     # file cannot be made no gateway writes, and without a log the ledger is whole.
     log = path.with_name(f"{path.name}-wal")
-    kept = not log.exists() and not os.access(path.parent, os.W_OK)
+    effective = os.access in os.supports_effective_ids
+    kept = not log.exists() and not os.access(path.parent, os.W_OK, effective_ids=effective)
     return "immutable=1" if kept else "mode=ro"
 
 
