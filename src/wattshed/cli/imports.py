@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -67,7 +67,14 @@ if TYPE_CHECKING:
     "--energy",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="AIPerf's gpu_telemetry_export.jsonl of the same benchmark.",
+    help="AIPerf's gpu_telemetry_export.jsonl of the same benchmark, or the study's power samples.",
+)
+@click.option(
+    "--recorded",
+    type=click.Choice(["total", "generated"]),
+    default="total",
+    show_default=True,
+    help="What the study of 2024 counted in its column of tokens: input and output, or output.",
 )
 @json_option
 def import_(
@@ -85,11 +92,13 @@ def import_(
     output_tokens: int | None,
     rows: Shape,
     energy: Path | None,
+    recorded: Literal["total", "generated"],
     as_json: bool,
 ) -> None:
     """Make runs from FILES, results of another tool, which are recognised by their content.
 
-    A file is of AIPerf, vllm bench serve, guidellm, the ML.ENERGY benchmark or codecarbon. Most
+    A file is of AIPerf, vllm bench serve, guidellm, the ML.ENERGY benchmark or codecarbon, or of
+    the M1 of the study of 2024. Most
     measure no energy of single requests: what they know of a whole benchmark goes into one row,
     the mean of its requests, and a flag says how it was shared.
 
@@ -102,6 +111,7 @@ def import_(
       wattshed import benchmarks.json --system my-h100 -o runs.parquet
       wattshed import emissions.csv --system my-pc --model llama \\
         --input-tokens 32 --output-tokens 128
+      wattshed import MODEL-M1-Pro.csv --energy MODEL-M1-Pro-power.csv -o runs.csv
     """
     from wattshed.measure.importers.registry import Tokens, import_runs, together
     from wattshed.runs import write_runs
@@ -115,7 +125,7 @@ def import_(
                 system=system,
                 rows=rows,
                 energy=energy,
-                tokens=Tokens(input_tokens, output_tokens),
+                tokens=Tokens(input_tokens, output_tokens, recorded),
                 model=model,
                 accelerator=accelerator,
                 n_accelerators=n_accelerators,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from wattshed.cli import main
 from wattshed.errors import InputError
+from wattshed.measure.importers.registry import Tokens, import_runs
 from wattshed.measure.importers.study_2024 import read_study_run
-from wattshed.runs import COLUMNS
+from wattshed.runs import COLUMNS, read_runs
 
 LOAD = "load model,22.1,26.7,0.5,64,0,0,Llama-2-7b-chat-hf,1,,0,32,M1-Pro,12916.5\n"
 # 2.0 W * 0.25 s * 0.5 + 1.0 W * 0.5 s * 0.8 = 0.65 J; 10 W * 0.25 s + 4 W * 0.5 s = 4.5 J
@@ -92,3 +96,20 @@ def test_bad_files_are_refused_in_one_line(tmp_path, results: str, samples: str,
         read_study_run(*write(tmp_path, results, samples))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_command_knows_its_results_by_their_rows(tmp_path):
+    results, power = write(tmp_path, LOAD + FIRST + SECOND)
+    runs = tmp_path / "runs.csv"
+    asked = ["import", str(results), "--energy", str(power), "-o", str(runs), "--json"]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["results"]
+    assert (found["tool"], len(found["runs"])) == ("study-2024", 2)
+    assert "--recorded" in found["notes"][0]
+    first = read_runs(runs).table.row(0, named=True)
+    assert first["accelerator_energy_j"] == pytest.approx(4.5, abs=1e-9)
+    assert "pause_2s" in first["flags"]
+    other = import_runs(results, system="m1", tokens=Tokens(recorded="total"))
+    assert other.table["system"].to_list() == ["m1", "m1"]
+    assert any("those recorded" in n for n in other.notes)

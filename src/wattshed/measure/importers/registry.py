@@ -25,6 +25,7 @@ from wattshed.measure.importers import (
     codecarbon,
     guidellm,
     mlenergy,
+    study_2024,
     vllm_bench,
 )
 from wattshed.measure.importers.found import Benchmark, Energy, Setting, mean_of
@@ -34,14 +35,24 @@ from wattshed.tables import RawTable
 
 Shape = Literal["auto", "requests", "mean"]
 TELEMETRY = "aiperf-telemetry"
+STUDY = "study-2024"
+"""Rows of runs already, beside a file of power samples: read by a path of its own."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of the queries in files that do not say them; None where nobody told."""
+    """Tokens of the queries in files that do not say them; None where nobody told.
+
+    Attributes
+    ----------
+    input_tokens, output_tokens : int or None
+    recorded : {"total", "generated"}
+        What the study of 2024 counted in its column of tokens.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    recorded: Literal["total", "generated"] = "total"
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,8 @@ def import_runs(
         One row a request, without energy where the tool measured none of single requests; or one
         row a benchmark, their mean. ``auto`` takes the mean where that has energy.
     energy : str or Path, optional
-        What AIPerf's meters said (`gpu_telemetry_export.jsonl`) while these requests were served.
+        What AIPerf's meters said (`gpu_telemetry_export.jsonl`) while these requests were served,
+        or the samples of power beside results of the study of 2024.
     tokens : Tokens, optional
         For files that do not say them.
     **settings
@@ -213,6 +225,8 @@ def import_runs(
         Naming the place, what was found and the cure.
     """
     path = Path(path)
+    if study_2024.recognise(path):
+        return _of_study(path, energy, tokens or Tokens(), {"system": system, **_known(settings)})
     importer = IMPORTERS[recognise(path)]
     benchmarks = importer.read(path, tokens or Tokens())
     if not benchmarks:
@@ -238,6 +252,20 @@ def import_runs(
         _least_sure({each.kind for each in shaped}),
         importer.name,
     )
+
+
+def _of_study(
+    path: Path, power: str | Path | None, tokens: Tokens, given: dict[str, Any]
+) -> ImportedRuns:
+    """Runs of the study's M1, with energies of its samples if they are given, else as recorded."""
+    table = study_2024.read_study_run(path, Path(power) if power else None, tokens.recorded)
+    told = {name: pl.lit(value) for name, value in given.items() if value is not None}
+    frame = table.with_columns(**told)
+    held = [c.name for c in COLUMNS if frame[c.name].null_count() < frame.height]
+    notes = [f"tokens taken as {tokens.recorded}, which the file does not say (--recorded)"]
+    if power is None:
+        notes.append("energies are those recorded: give the samples of power to compute them again")
+    return ImportedRuns(frame.select(held), tuple(notes), "derived", STUDY)
 
 
 def together(found: Sequence[ImportedRuns]) -> ImportedRuns:

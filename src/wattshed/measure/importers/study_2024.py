@@ -40,6 +40,25 @@ Samples = dict[str, NDArray[np.float64]]
 """By event: elapsed s, alpha, CPU power in W and GPU power in W (N, 4)."""
 
 
+def recognise(path: Path) -> bool:
+    """Whether a file has the rows of inferences that the scripts wrote.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            begin = file.read(65_536)
+    except OSError as error:
+        raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
+    if "inference" not in begin:
+        return False
+    rows = csv.reader(io.StringIO(begin))
+    return any(row and row[0].startswith("inference") and len(row) == len(RESULTS) for row in rows)
+
+
 def read_study_run(
     results: Path,
     power: Path | None = None,
