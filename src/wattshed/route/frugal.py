@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wattshed.engines.model import BatchingDeployment
+from wattshed.engines.model import Deployment as Engine
 from wattshed.engines.tables import tabulate
 from wattshed.errors import ParameterError
 from wattshed.fleet import DEFAULT_CLASS, Fleet, Slo
@@ -32,6 +36,8 @@ from wattshed.route.outlook import Outlook, forecast
 from wattshed.route.policy import FilteredPolicy
 
 ONE = np.ones(1, np.int64)
+REMEMBERED = 65_536
+"""Costs of queries alone that are kept."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +115,12 @@ class Frugal(FilteredPolicy):
         self._tenants = dict(tenants or {})
         self._charged: dict[str, _Charge] = {}
         self._usual: tuple[float, float] | None = None
-        self._engines = engines_of(fleet.deployments, ONE, ONE)
-        self._tables, first = tabulate(self._engines)
-        self._clock = first[1:] - 1
+        engines = engines_of(fleet.deployments, ONE, ONE)
+        self._tables, first = tabulate(engines)
+        self._blank = _blank(engines, first[1:] - 1)
+        self._waking = [_waking(engine) for engine in engines]
         self._kind = {d.name: k for k, d in enumerate(fleet.deployments)}
+        self._alone_cost = lru_cache(REMEMBERED)(self._cost_alone)
 
     def finished(self, served: Served) -> None:
         """Learn from what became of a request."""
@@ -124,10 +132,8 @@ class Frugal(FilteredPolicy):
             settle_one(self._budgets, charge.kind, charge.tenant, more, charge.sent_s)
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
-        order = sorted(found, key=lambda e: e.name)
-        rows = np.zeros(len(order), ENDPOINT)
-        for row, endpoint in zip(rows, order, strict=True):
-            self._write(row, endpoint, request, outlook)
+        order = sorted(found, key=attrgetter("name"))
+        rows = self._rows(order, request, outlook)
         wanted = self._wanted(request)
         index, joules = choose(self._tables, rows, wanted, self._keep, self._packs, self._budgets)
         if len(self._budgets.queue):
@@ -154,42 +160,56 @@ class Frugal(FilteredPolicy):
         every = self._aim.every_token
         return Wanted(m, n, late, *limits, every, *self._usual, tenant, request.arrival_s)
 
-    def _write(self, row: Any, endpoint: Endpoint, request: Request, outlook: Outlook) -> None:
-        kind = self._kind[endpoint.deployment]
-        engine = self._engines[kind]
-        row["kind"], row["idle_w"] = kind, engine.idle_power_w
-        row["load"] = endpoint.running + endpoint.waiting
-        if isinstance(engine, BatchingDeployment):
-            self._write_batch(row, endpoint, engine)
-            return
-        profile = self.fleet.deployments[kind].profile
-        assert isinstance(profile, Profile)
-        row["alone"] = True
-        row["runtime_s"] = outlook.runtime_s[endpoint.deployment]
-        row["first_s"] = first_token_s(profile, request.input_tokens, row["runtime_s"])
-        row["energy_j"] = self._gross_j(kind, request)
+    def _rows(self, order: list[Endpoint], request: Request, outlook: Outlook) -> Any:
+        """The endpoints as the rule reads them."""
+        kinds = [self._kind[e.deployment] for e in order]
+        rows = self._blank[kinds]
+        rows["batch"] = [e.running for e in order]
+        rows["held"] = [e.context_tokens for e in order]
+        rows["waiting"] = [e.waiting for e in order]
+        rows["backlog"] = [e.prompt_tokens for e in order]
+        rows["load"] = rows["batch"] + rows["waiting"]
+        for i, endpoint in enumerate(order):
+            if endpoint.asleep:
+                rows["extra_s"][i], rows["extra_j"][i] = self._waking[kinds[i]]
+        for kind in set(kinds):
+            if self._blank["alone"][kind]:
+                mine = rows["kind"] == kind
+                runtime_s = outlook.runtime_s[self.fleet.deployments[kind].name]
+                first_s, energy_j = self._alone_cost(kind, request.input_tokens, forecast(request))
+                rows["runtime_s"][mine] = runtime_s
+                rows["first_s"][mine] = min(first_s, runtime_s)
+                rows["energy_j"][mine] = energy_j
+        return rows
 
-    def _write_batch(self, row: Any, endpoint: Endpoint, engine: BatchingDeployment) -> None:
-        row["f"] = self._clock[row["kind"]]
-        row["max_batch"], row["chunk"] = engine.max_batch, engine.chunk_tokens
-        row["kv"] = engine.kv_tokens
-        row["batch"], row["held"] = endpoint.running, endpoint.context_tokens
-        row["waiting"], row["backlog"] = endpoint.waiting, endpoint.prompt_tokens
-        if endpoint.asleep and engine.sleep:
-            s = engine.sleep
-            row["extra_s"] = s.ready_s
-            row["extra_j"] = s.ready_energy_j + s.after_s * (engine.idle_power_w - s.power_w)
-
-    def _gross_j(self, kind: int, request: Request) -> float:
+    def _cost_alone(self, kind: int, m: int, n: float) -> tuple[float, float]:
+        """r(m, 1) and gross energy where a query is served alone."""
         deployment = self.fleet.deployments[kind]
         assert isinstance(deployment.profile, Profile)
-        found = predict(deployment.profile, request.input_tokens, forecast(request))
-        return float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
+        found = predict(deployment.profile, m, n)
+        first_s = float(predict(deployment.profile, m, 1).runtime_s[0])
+        return first_s, float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
 
 
-def first_token_s(profile: Profile, input_tokens: int, runtime_s: float) -> float:
-    """r(m, 1), no more than the whole."""
-    return min(float(predict(profile, input_tokens, 1).runtime_s[0]), runtime_s)
+def _blank(engines: Sequence[Engine], clock: NDArray[np.int64]) -> Any:
+    """What of the rows of `ENDPOINT` is the same for all endpoints of an engine (K,)."""
+    rows = np.zeros(len(engines), ENDPOINT)
+    rows["kind"] = np.arange(len(engines))
+    rows["idle_w"] = [engine.idle_power_w for engine in engines]
+    for row, engine, f in zip(rows, engines, clock, strict=True):
+        row["alone"] = not isinstance(engine, BatchingDeployment)
+        if isinstance(engine, BatchingDeployment):
+            row["f"], row["max_batch"], row["chunk"] = f, engine.max_batch, engine.chunk_tokens
+            row["kv"] = engine.kv_tokens
+    return rows
+
+
+def _waking(engine: Engine) -> tuple[float, float]:
+    """Seconds and joules until an engine that sleeps can begin; the idling it saved is forgone."""
+    if not isinstance(engine, BatchingDeployment) or engine.sleep is None:
+        return 0.0, 0.0
+    s = engine.sleep
+    return s.ready_s, s.ready_energy_j + s.after_s * (engine.idle_power_w - s.power_w)
 
 
 def frugal(
