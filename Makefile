@@ -54,6 +54,7 @@ bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/assign.py
 	$(BIN)/python benchmarks/route.py
 	$(BIN)/python benchmarks/simulate.py
+	$(BIN)/python benchmarks/windows.py
 
 # Time limits are part of what these tests show, so they run one at a time.
 acceptance: $(STAMPS)/test $(STAMPS)/engines ## run the slow tests, and those against ../shared where it exists

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,6 @@ def test_a_journal_is_not_overwritten(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files are locked on Unix only")
 def test_two_campaigns_do_not_write_one_journal(path: Path) -> None:
     first = JournalFile(path, manifest(), resume=True)
     with pytest.raises(FileError, match="another campaign is writing it"):

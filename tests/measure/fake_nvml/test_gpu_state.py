@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -112,3 +113,22 @@ def test_what_gpus_cannot_be_set_to_is_refused_before_anything_is_measured(
     assert found in done.stderr
     assert not (tmp_path / "folder").exists()
     assert machine.settings() == before
+
+
+def test_a_campaign_sets_each_clock_and_puts_back_what_was_there(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line, through the real pynvml; the file is not that of this machine."""
+    monkeypatch.setattr("wattshed.cli.metering.STATE_FILE", tmp_path / "settings.json")
+    before = machine.settings()
+    asked = ["--clock", "1200,1980", "--power-limit", "400", "--guard", "90", "--max-trials", "3"]
+    done = measure(tmp_path / "folder", *asked)
+    assert done.exit_code == 0, done.output
+    assert machine.settings() == before
+    assert not (tmp_path / "settings.json").exists()
+    journal = read_journal(tmp_path / "folder" / "journal.jsonl")
+    cells = journal.manifest.campaign.cells
+    seen = {(cells[t.cell].clock_mhz, t.observed.clock_mhz) for t in journal.trials}
+    assert seen == {(1200.0, 1200.0), (1980.0, 1980.0)}
+    runs = pl.read_csv(tmp_path / "folder" / "runs.csv")
+    assert set(runs["clock_mhz"]) == {1200.0, 1980.0}

@@ -282,7 +282,6 @@ def test_nvidia_ml_py_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_library_may_be_missing(tmp_path: Path) -> None:
-    pytest.importorskip("pynvml")
     if ctypes.util.find_library("nvidia-ml"):
         pytest.skip("this machine has NVIDIA's library")
     code = "from wattshed.measure.meter import open_meters; open_meters('nvml')"

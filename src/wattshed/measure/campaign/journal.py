@@ -121,7 +121,7 @@ class JournalFile:
     ----------
     path : Path
     manifest : Manifest
-        Of this session.
+        Of the process that writes: when it resumes, it must ask for the same campaign.
     resume : bool
         Go on with a journal that is there; otherwise there must be none.
 

@@ -68,7 +68,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session left.
+    """What a campaign left when it ended or was broken off.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Outcome:
     stopped : bool
         It was broken off; what was measured so far is whole.
     failed : tuple of Failure
-        Cells of this session that the engine could not serve.
+        Cells that the engine could not serve, since it began or was resumed.
     """
 
     journal: Journal
