@@ -202,6 +202,7 @@ def _default_ledger(is_demo: bool) -> str:
     if not is_demo:
         return "sqlite:///ledger.sqlite"
     Path("wattshed-demo").mkdir(exist_ok=True)
+    note("its ledger: wattshed report wattshed-demo/ledger.sqlite")
     return "sqlite:///wattshed-demo/ledger.sqlite"
 
 
