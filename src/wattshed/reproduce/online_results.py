@@ -10,6 +10,7 @@ import numpy as np
 from wattshed.reproduce.online_policies import (
     CODED,
     ONLINE,
+    QUANTITIES,
     QUEUE_AWARE,
     QUEUE_WEIGHTS,
     RANDOM,
@@ -23,6 +24,7 @@ from wattshed.reproduce.online_policies import (
     priced,
     round_robin_waits,
     serve_one,
+    summary,
 )
 from wattshed.reproduce.online_setting import (
     AS_CODED,
@@ -38,18 +40,12 @@ from wattshed.reproduce.online_setting import (
     system,
 )
 from wattshed.reproduce.online_system import make_memory
+from wattshed.reproduce.online_tail import round_robin_tails
 from wattshed.reproduce.online_verdicts import judge
 from wattshed.reproduce.study import Result, published_rows, published_value
 from wattshed.workload.table import Workload
 
 ZETAS = tuple(round(0.1 * step, 1) for step in range(11))
-QUANTITIES = {
-    "energy_kwh": "total_energy",
-    "accuracy_pct": "accuracy",
-    "service_s": "mean_service_time",
-    "wait_s": "mean_wait_time",
-}
-"""What is compared, and its name among the published figures."""
 MEASURED = (*QUANTITIES, "runtime_s")
 LEVEL_NORMAL = 1.96
 """Standard errors on either side of a mean that make 95 %."""
@@ -66,7 +62,8 @@ class Sizes(NamedTuple):
     always : int
         Of round robin, random and the accumulators at ζ = 0 as coded: most verdicts.
     swept : int
-        Of these, in which ζ is swept and all other policies are served as coded.
+        Of these, in which ζ is swept and all other policies are served as coded; and of round
+        robin with each completed workload.
     elsewhere : int
         Of these, in which all are served in systems that the study did not run.
     """
@@ -110,6 +107,7 @@ def online_results(workload: Workload, seed: int, sizes: Sizes) -> Result:
         "policies": policies,
         "printed": _printed(printed),
         "round_robin_orders": _round_robin(setting, runs, waits),
+        "round_robin_tails": round_robin_tails(setting, sizes.swept, seed),
         "queue_aware_orders": _queue_aware(runs, scale),
     }
 
@@ -180,16 +178,6 @@ def _row(
         "shares": {k: float(np.mean([f[k] for f in found])) for k in setting.names},
     }
     return {**row, **judge(published, ours)}
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Mean, median and range of a figure over orders."""
-    return {
-        "mean": float(np.mean(values)),
-        "median": float(np.median(values)),
-        "low": min(values),
-        "high": max(values),
-    }
 
 
 def _published(contender: Contender) -> dict[str, float | None] | None:
