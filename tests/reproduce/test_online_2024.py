@@ -220,6 +220,8 @@ def test_over_all_orders_what_is_published_is_what_one_of_them_gives() -> None:
     assert min(off) < 0 < max(off)
     (verdict,) = (v for v in results["verdicts"] if "completed" in v["claim"])
     assert verdict["verdict"].startswith("not decidable")
+    within = results["orders_within_1_pct"]
+    assert 0 < within["both"] <= min(within["round_robin"], within["queue_aware"])
     aware = find(results, CODED, experiment=QUEUE_AWARE, zeta=0.0)
     for quantity in ("energy_kwh", "accuracy_pct", "service_s"):
         assert abs(aware["median_deviation_pct"][quantity]) < 1

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wattshed.reproduce.online_policies import (
     CODED,
@@ -41,7 +42,7 @@ from wattshed.reproduce.online_setting import (
 )
 from wattshed.reproduce.online_system import make_memory
 from wattshed.reproduce.online_tail import round_robin_tails
-from wattshed.reproduce.online_verdicts import judge
+from wattshed.reproduce.online_verdicts import TOLERANCE_PCT, judge
 from wattshed.reproduce.study import Result, published_rows, published_value
 from wattshed.workload.table import Workload
 
@@ -109,6 +110,7 @@ def online_results(workload: Workload, seed: int, sizes: Sizes) -> Result:
         "round_robin_orders": _round_robin(setting, runs, waits),
         "round_robin_tails": round_robin_tails(setting, sizes.swept, seed),
         "queue_aware_orders": _queue_aware(runs, scale),
+        "orders_within_1_pct": _orders_within(runs, scale),
     }
 
 
@@ -252,3 +254,22 @@ def _queue_aware(runs: Runs, scale: float) -> Result:
         "least_to_70b_of_1000": float(np.median([f["least_to_largest"] for f in found])),
         "most_to_70b_of_1000": float(np.median([f["most_to_largest"] for f in found])),
     }
+
+
+def _orders_within(runs: Runs, scale: float) -> dict[str, int]:
+    """Orders in which energy, accuracy and service time all are within 1 % of the published."""
+    robin = _within(runs[(ROUND_ROBIN, ONLINE, None), AS_CODED], scale, ONLINE, ROUND_ROBIN)
+    aware = _within(runs[(CODED, QUEUE_AWARE, 0.0), AS_CODED], scale, QUEUE_AWARE, ONLINE, 0.0)
+    names = ("round_robin", "queue_aware", "both")
+    held = (robin, aware, robin & aware)
+    return dict(zip(names, (int(each.sum()) for each in held), strict=True))
+
+
+def _within(found: list[Figures], scale: float, *published: Any) -> NDArray[np.bool_]:
+    """Whether each order is, array (orders,)."""
+    figure, *rest = published
+    ours = np.array([[scale * f["energy_kwh"], f["accuracy_pct"], f["service_s"]] for f in found])
+    keys = ("energy_kwh", "accuracy_pct", "service_s")
+    theirs = np.array([published_value(figure, QUANTITIES[key], *rest) for key in keys])
+    held: NDArray[np.bool_] = (np.abs(ours / theirs - 1) <= TOLERANCE_PCT / 100).all(axis=1)
+    return held
