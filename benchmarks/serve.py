@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 
 ANSWER = {
     "id": "x",
@@ -150,9 +149,9 @@ def wait_for(
     sys.exit(f"nothing answered on port {port}:\n{log.read_text()[-2000:]}")
 
 
-def wrk(port: int, connections: int, seconds: float, script: Path) -> dict[str, float]:
+def wrk(port: int, connections: int, seconds: int, script: Path) -> dict[str, float]:
     """Answers a second, and quantiles of the latency in ms."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     command.append(f"http://127.0.0.1:{port}{PATH}")
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in text:
@@ -286,11 +285,11 @@ def json_rounds(ports: dict[str, int], options: argparse.Namespace, script: Path
         name: {"c32": [], "c1": []} for name in ports
     }
     for port in ports.values():
-        wrk(port, 32, 1.0, script)
+        wrk(port, 32, 1, script)
     for _ in range(options.rounds):
         for name, port in ports.items():
             found[name]["c32"].append(wrk(port, 32, options.seconds, script))
-            found[name]["c1"].append(wrk(port, 1, options.seconds / 2, script))
+            found[name]["c1"].append(wrk(port, 1, options.seconds, script))
     return found
 
 
@@ -301,13 +300,17 @@ def stream_rounds(ports: dict[str, int], rounds: int) -> dict[str, list[dict[str
     return found
 
 
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
+
+
 def memory(port: int, pid: int, requests: int, script: Path) -> list[dict[str, float]]:
     """Resident memory in MB after each tenth of some requests."""
     rows, served = [], 0.0
     while served < requests:
-        seconds = 5.0
-        served += wrk(port, 32, seconds, script)["per_s"] * seconds
-        rows.append({"requests": served, "rss_mb": psutil.Process(pid).memory_info().rss / 1e6})
+        served += 5 * wrk(port, 32, 5, script)["per_s"]
+        rows.append({"requests": served, "rss_mb": resident_mb(pid)})
     step = max(1, len(rows) // 10)
     return [*rows[:-1:step], rows[-1]] if rows else []
 
@@ -376,7 +379,7 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round and peer")
+    parser.add_argument("--seconds", type=int, default=5, help="of each round and peer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--litellm", default="", help="its command")
     parser.add_argument("--requests", type=int, default=0, help="for the memory; 1e6 take 10 min")
