@@ -69,10 +69,12 @@ def observe_of(campaign: Campaign, gpus: str) -> Callable[[], Observation] | Non
     if campaign.guard is None:
         return None
     name, _, components = gpus.partition(":")
-    if name != "nvml":
-        raise ParameterError("--gpus", repr(gpus), "give nvml or nvml:INDEX,...")
-    from wattshed.measure.gpu_state import observer
-
+    if name == "nvml":
+        from wattshed.measure.gpu_state import observer
+    elif name == "amdsmi":
+        from wattshed.measure.gpu_state_amd import observer
+    else:
+        raise ParameterError("--gpus", repr(gpus), "give nvml or amdsmi, as nvml:INDEX,...")
     return observer(components)
 
 
