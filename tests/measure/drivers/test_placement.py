@@ -12,7 +12,8 @@ from wattshed.cli.metering import of_devices, refuse_what_is_not_metered
 from wattshed.errors import EngineError, ParameterError
 from wattshed.measure.clock import VirtualClock
 from wattshed.measure.driver import open_driver
-from wattshed.measure.drivers.placement import gpu_id
+from wattshed.measure.drivers.architectures import ARCHITECTURES
+from wattshed.measure.drivers.placement import Placement, gpu_id, spread
 from wattshed.measure.meter import PolledMeter
 from wattshed.records import MeterInfo
 
@@ -80,6 +81,35 @@ def test_a_place_without_a_part_is_refused() -> None:
     """A disk that holds nothing would be told in the runs, and would not be true."""
     with pytest.raises(EngineError, match="leaves disk without a part of it; name fewer devices"):
         open_model(device="cpu,disk")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gpus_gb", "found"), [((80.0, 80.0), {0, 1}), ((8.0, 20.0), {0, 1}), ((4.0, 4.0), None)]
+)
+def test_a_7b_model_over_two_gpus_is_balanced_or_refused(
+    gpus_gb: tuple[float, float], found: set[int] | None
+) -> None:
+    """Only the plan of it: it takes no GPU."""
+    import torch
+    import transformers
+
+    config = transformers.LlamaConfig(**ARCHITECTURES["llama-7b"].config)
+    with torch.device("meta"):
+        empty = transformers.AutoModelForCausalLM.from_config(config)
+    devices = (torch.device("cuda:0"), torch.device("cuda:1"))
+    placement = Placement(devices, tuple(1e9 * gb for gb in gpus_gb))
+    assert (placement.accelerators, placement.text) == (devices, "cuda:0, cuda:1")
+    if found is None:
+        with pytest.raises(EngineError, match="does not fit on cuda:0, cuda:1; name more"):
+            spread(torch, "a", empty, torch.bfloat16, placement)
+        return
+    parts = spread(torch, "a", empty, torch.bfloat16, placement)
+    assert set(parts.values()) == found
+    layers = [place for name, place in parts.items() if ".layers." in name]
+    assert len(layers) == 32
+    assert layers == sorted(layers)
+    assert 12 <= layers.count(0) <= 20
 
 
 @pytest.mark.slow
