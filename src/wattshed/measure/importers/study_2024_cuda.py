@@ -14,26 +14,22 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from wattshed.errors import FileError, ParameterError, TableError
+from wattshed.errors import FileError, TableError
 from wattshed.measure.formulas import (
     UNITS,
-    core_sum_flags,
     counter_energy_j,
     plausible_unit,
     rapl_net_energy_j,
     unit_flags,
-    uprof_core_energy_j,
 )
 from wattshed.measure.importers.study_2024 import Recorded, ended_early, first_rows, generated
+from wattshed.measure.importers.study_2024_chart import Chart
 from wattshed.measure.logs.text import finite, read_text
-from wattshed.measure.logs.uprof import Timechart, parse_uprof, start_date
 from wattshed.runs import COLUMNS
 from wattshed.tables import RawTable, check_columns
 
@@ -164,7 +160,7 @@ def read_study_run(
     calls = _read_calls(results)
     unit = _unit(calls, results)
     notes = [f"GPU energies taken as {unit}, the unit in which they are those of a GPU"]
-    chart = _Chart(timechart, host.zone) if timechart else None
+    chart = Chart(timechart, host.zone) if timechart else None
     rows = [_row(call, unit, host, chart, recorded) for call in calls]
     for row, trial in zip(rows, _trials(calls), strict=True):
         row["trial"] = trial
@@ -226,7 +222,7 @@ def _unit(calls: Sequence[Call], path: Path) -> str:
 
 
 def _row(
-    call: Call, unit: str, host: Host, chart: _Chart | None, recorded: Recorded
+    call: Call, unit: str, host: Host, chart: Chart | None, recorded: Recorded
 ) -> dict[str, object]:
     number = call.number
     output = generated(number, recorded, call.where)
@@ -257,9 +253,7 @@ def _row(
     }
 
 
-def _host(
-    call: Call, host: Host, chart: _Chart | None
-) -> tuple[float | None, str, tuple[str, ...]]:
+def _host(call: Call, host: Host, chart: Chart | None) -> tuple[float | None, str, tuple[str, ...]]:
     """Energy of the host where it is known, methods by name, and flags."""
     runtime_s = call.number["runtime_s"]
     if call.packages_j and host.package_idle_w is not None and min(call.packages_j) >= 0:
@@ -267,7 +261,7 @@ def _host(
         idle_w = [host.package_idle_w] * len(call.packages_j)
         return rapl_net_energy_j(mean_w, idle_w, [runtime_s]), "pyjoules|rapl-net", ()
     if chart is not None:
-        energy_j = chart.energy_j(call)
+        energy_j = chart.energy_j(call.where, call.core, call.number["begun"], runtime_s)
         if energy_j is not None:
             return energy_j, "pyjoules|uprof-core", chart.flags
     return None, "pyjoules", ()
@@ -289,78 +283,3 @@ def _trials(calls: Sequence[Call]) -> list[int]:
         trials.append(seen[call.text["tag"]])
         seen[call.text["tag"]] += 1
     return trials
-
-
-class _Chart:
-    """A timechart on the clock of the calls."""
-
-    def __init__(self, path: Path, zone: str | None) -> None:
-        text = read_text(path)
-        self._path, self._log = path, parse_uprof(text, str(path))
-        self._begin_s = _epoch_s(self._log, text, path, zone)
-        self._second_threads = False
-        self.flags = core_sum_flags(self._log.core_power_w, self._log.socket_power_w)
-
-    def energy_j(self, call: Call) -> float | None:
-        """Energy of the core on which a call began, or None if the chart does not cover it."""
-        begin_s = call.number["begun"] - self._begin_s
-        end_s = begin_s + call.number["runtime_s"]
-        if begin_s < 0 or end_s > self._log.begin_s[-1] + self._log.dt_s[-1]:
-            return None
-        power_w = self._log.core_power_w[:, [self._column(call)]]
-        log = self._log
-        return uprof_core_energy_j(power_w, [0], log.dt_s, log.begin_s, (begin_s, end_s))
-
-    def _column(self, call: Call) -> int:
-        """Column of a call's core; Linux numbers the second threads of cores after all first."""
-        if call.core is None:
-            raise TableError(call.where, "does not tell the CPU", "leave the timechart out")
-        cores = self._log.cores
-        if call.core >= len(cores):
-            self._second_threads = True
-        core = call.core % len(cores)
-        if call.core >= 2 * len(cores) or core not in cores:
-            raise TableError(
-                call.where,
-                f"began on CPU {call.core}, and {self._path} has {len(cores)} cores",
-                "give the timechart of that machine",
-            )
-        return cores.index(core)
-
-    def notes(self, known: int, calls: int) -> list[str]:
-        """What to know of energies of hosts; an error if there are none."""
-        if not known:
-            raise TableError(
-                str(self._path), f"covers none of {calls} calls", "check --zone, and the file"
-            )
-        notes = ["host energy is that of the one core on which each call began"]
-        if known < calls:
-            notes.append(f"{calls - known} calls lie outside the timechart: no host energy")
-        if self._second_threads:
-            notes.append("CPUs beyond the cores are taken as their second threads")
-        return notes
-
-
-def _epoch_s(log: Timechart, text: str, path: Path, zone: str | None) -> float:
-    """When the first record of a timechart began, since the epoch.
-
-    Raises
-    ------
-    ParameterError
-        If the zone is not told, or unknown.
-    FileError
-        If the file does not tell its day.
-    """
-    day = start_date(text)
-    if day is None:
-        raise FileError(str(path), "has no 'Profile Start Time'", "give the whole timechart.csv")
-    if zone is None:
-        raise ParameterError(
-            "--zone", f"not given, and {path} tells local times", "give one, as America/Chicago"
-        )
-    try:
-        tz = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ParameterError("--zone", repr(zone), "give one, as America/Chicago") from None
-    midnight = datetime(day.year, day.month, day.day, tzinfo=tz)
-    return (midnight + timedelta(seconds=log.clock_s)).timestamp() - log.interval_s
