@@ -132,6 +132,11 @@ def test_the_core_of_a_call_is_metered_by_its_timechart(tmp_path):
     assert table["host_energy_j"].to_list()[:2] == pytest.approx([host_j, host_j], abs=1e-9)
     assert table["host_energy_j"][2] is None
     assert "pyjoules|uprof-core" in table["method"].to_list()
+    assert table["flags"].to_list() == ["warmup", None, None]
+    quiet = chart([(clock, 10.0, 2 * i + 1.0) for i, clock in enumerate(clocks)])
+    table, _ = read_study_run(path, write(tmp_path, "quiet.csv", quiet), CHICAGO)
+    missed = "cores_miss_package"
+    assert table["flags"].to_list() == [f"warmup|{missed}", missed, None]
     assert any("1 calls lie outside" in line for line in notes)
     assert any("second threads" in line for line in notes)
 

@@ -230,11 +230,8 @@ def _row(
     told = {
         "warmup": call.first or number["iteration"] == 0,
         "early_stop": ended_early(output, number["output_limit"]),
-        **dict.fromkeys(
-            unit_flags(sum(call.gpus) / len(call.gpus), number["runtime_s"], unit), True
-        ),
-        **dict.fromkeys(flags, True),
     }
+    flags += unit_flags(sum(call.gpus) / len(call.gpus), number["runtime_s"], unit)
     return {
         "system": call.text["system"],
         "model": call.text["model"],
