@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
+from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.refused import RefusedError, error_body
@@ -51,6 +52,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
+            *Dashboard(gateway).routes,
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,

@@ -34,6 +34,8 @@ class Call:
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
+    simulated : bool
+        Whether the engine says that it is.
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
@@ -59,6 +61,7 @@ class Call:
     end_s: float | None = None
     used: Usage | None = None
     receipt: Receipt | None = None
+    simulated: bool = False
     outcome: str = "failed"
     status: int = 0
 

@@ -36,6 +36,8 @@ log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+SIMULATED = "x-simulated"
+"""Header of answers that no real engine made."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,7 @@ class Gateway:
                 target, ask.path, body, call.forward, upstream.first_byte_s
             ) as response:
                 check_status(response)
+                call.simulated = SIMULATED in response.headers
                 receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
                 await relay.answer(response)

@@ -1,0 +1,126 @@
+"""What has ended lately: a bounded window of flat records, for those who look at the gateway."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from wattshed.serve.call import Call, kept
+
+MOST = 10_000
+"""Records that are kept."""
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """A request that has ended.
+
+    Attributes
+    ----------
+    end_s : float
+        On the clock of the gateway.
+    first_s, whole_s : float or None
+        From its arrival to its first token, where that was seen, and to its end.
+    input_tokens, output_tokens : int or None
+    joules, idle_joules, method, boundary
+        Of its receipt; None where there is none.
+    kept : bool or None
+        Whether its promise was kept; None where nothing was promised, or not seen.
+    own_j, even_j, shadow_j : float or None
+        Predicted at the decision: where it went, the mean of the endpoints that it could have gone
+        to, and where the shadow policy would have sent it.
+    simulated : bool
+        Whether the engine says that it is simulated.
+    """
+
+    end_s: float
+    endpoint: str
+    policy: str
+    outcome: str
+    first_s: float | None = None
+    whole_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    joules: float | None = None
+    idle_joules: float | None = None
+    method: str = ""
+    boundary: str = ""
+    kept: bool | None = None
+    own_j: float | None = None
+    even_j: float | None = None
+    shadow_j: float | None = None
+    simulated: bool = False
+
+
+class Recent:
+    """Keeps the latest records.
+
+    Parameters
+    ----------
+    most : int
+        How many of them.
+
+    Attributes
+    ----------
+    simulated : set of str
+        Endpoints that have said of an answer that it is simulated.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._records: deque[Ended] = deque(maxlen=most)
+        self.simulated: set[str] = set()
+
+    def observe(self, call: Call) -> None:
+        """Keep what became of a request."""
+        found = ended(call)
+        if found.simulated:
+            self.simulated.add(found.endpoint)
+        self._records.append(found)
+
+    def records(self) -> list[Ended]:
+        """In the order of their ends."""
+        return list(self._records)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether older records were dropped."""
+        return len(self._records) == self._records.maxlen
+
+
+def ended(call: Call) -> Ended:
+    """The record of a request."""
+    used, receipt, choice = call.used, call.receipt, call.choice
+    joules: Mapping[str, float] = call.weighed.get("joules", {})
+    shadow = choice.shadow.endpoint if choice and choice.shadow else None
+    return Ended(
+        end_s=call.end_s or 0.0,
+        endpoint=call.target.name if call.target else "",
+        policy=choice.policy if choice else "",
+        outcome=call.outcome,
+        first_s=call.since(call.first_s),
+        whole_s=call.since(call.end_s),
+        input_tokens=used.input_tokens if used else None,
+        output_tokens=used.output_tokens if used else None,
+        joules=receipt.joules if receipt else None,
+        idle_joules=receipt.idle_joules if receipt else None,
+        method=receipt.method if receipt else "",
+        boundary=receipt.boundary if receipt else "",
+        kept=kept(call) if call.outcome == "served" else None,
+        own_j=joules.get(call.target.deployment.name) if call.target else None,
+        even_j=even_joules(joules, call.weighed.get("load", ())),
+        shadow_j=joules.get(deployment_of(shadow)) if shadow else None,
+        simulated=call.simulated,
+    )
+
+
+def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:
+    """What a request takes in the mean if it goes to any endpoint that is open, each as likely."""
+    found = [joules.get(deployment_of(name)) for name in open_endpoints]
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def deployment_of(endpoint: str) -> str:
+    """Endpoints are named DEPLOYMENT/NUMBER."""
+    return endpoint.rpartition("/")[0]
