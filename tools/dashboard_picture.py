@@ -17,13 +17,18 @@ import time
 from pathlib import Path
 
 import httpx
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 PICTURE = Path(__file__).parent.parent / "docs/images/dashboard.png"
+COLOURS = 96
+"""Of a picture: enough for its letters, and a third of the size."""
 CHAT = "/v1/chat/completions"
 SHORTEN = "for (const r of [...document.querySelectorAll('#rows tbody tr')].slice(4)) r.remove()"
+SHAPES = (("light", 1280, False), ("dark", 1280, True), ("narrow", 390, False))
+"""Name of the picture, width, and whether it is dark."""
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -100,6 +105,10 @@ def picture(url: str, path: Path, width: int, *, dark: bool) -> None:
                 "Emulation.setDeviceMetricsOverride", {**metrics, "height": height}
             )
             driver.get_screenshot_as_file(str(path))
+            with Image.open(path) as taken:
+                few = taken.convert("RGB").quantize(COLOURS)
+            few.save(path, optimize=True)
+            print(f"wrote {path} ({path.stat().st_size / 1e3:.0f} kB)")
         finally:
             driver.quit()
 
@@ -117,17 +126,19 @@ def main() -> None:
         assert server.stdout is not None
         try:
             url = shlex.split(server.stdout.readline())[1].removesuffix(CHAT)
-            load(url, asked.seconds, asked.rate, asked.seed)
+            more_s = 15 if asked.folder is None else 60  # so that it is under load in the pictures
+            traffic = threading.Thread(
+                target=load, args=(url, asked.seconds + more_s, asked.rate, asked.seed)
+            )
+            traffic.start()
+            time.sleep(asked.seconds)
             if asked.folder is None:
                 picture(url, PICTURE, 1280, dark=False)
-                print(f"wrote {PICTURE} ({PICTURE.stat().st_size / 1e3:.0f} kB)")
+                traffic.join()
                 return
-            for name, width, dark in (
-                ("light", 1280, False),
-                ("dark", 1280, True),
-                ("narrow", 390, False),
-            ):
+            for name, width, dark in SHAPES:
                 picture(url, asked.folder / f"{name}.png", width, dark=dark)
+            traffic.join()
         finally:
             server.terminate()
             server.wait(60)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +19,8 @@ from wattshed.serve.body import PATHS
 from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.recent import Recent
+from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 
@@ -44,7 +46,9 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             if lost:
                 log.error("the ledger could not be written: %d rows are lost", lost)
 
-    pages = Pages(gateway)
+    pages, recent = Pages(gateway), Recent()
+    gateway.observers.append(recent.observe)
+    recent.followers.append(RecordMetrics(pages.registry).observe)
     return Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
@@ -52,7 +56,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
-            *Dashboard(gateway).routes,
+            *Dashboard(gateway, recent).routes,
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
@@ -65,6 +69,11 @@ class Pages:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway, self._metrics = gateway, Metrics(gateway)
         gateway.observers.append(self._metrics.observe)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where metrics are exposed."""
+        return self._metrics.registry
 
     async def models(self, request: Request) -> Response:
         """The models that somebody may ask for."""

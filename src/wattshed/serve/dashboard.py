@@ -40,14 +40,15 @@ class Dashboard:
     Parameters
     ----------
     gateway : Gateway
+    recent : Recent
+        What it has served lately.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway, self._recent = gateway, Recent()
+    def __init__(self, gateway: Gateway, recent: Recent) -> None:
+        self._gateway, self._recent = gateway, recent
         self._began_s = gateway.clock()
         self._state, self._until_s = b"", self._began_s
         self._computing, self._searching = asyncio.Lock(), asyncio.Lock()
-        gateway.observers.append(self._recent.observe)
         self.routes = [
             Route("/ui", self.page),
             Route("/ui/state", self.state),

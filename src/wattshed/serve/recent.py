@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from wattshed.serve.call import Call, kept
+from wattshed.serve.call import Call, kept, mean_gap_s
 
 MOST = 10_000
 """Records that are kept."""
@@ -20,8 +20,10 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     ----------
     end_s : float
         On the clock of the gateway.
-    first_s, whole_s : float or None
-        From its arrival to its first token, where that was seen, and to its end.
+    sent_s, first_s, whole_s : float or None
+        From its arrival until it was sent, to its first token, where that was seen, and to its end.
+    step_s : float or None
+        Mean time between its tokens, where they were seen.
     input_tokens, output_tokens : int or None
     joules, idle_joules, method, boundary
         Of its receipt; None where there is none.
@@ -38,7 +40,9 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     endpoint: str
     policy: str
     outcome: str
+    sent_s: float | None = None
     first_s: float | None = None
+    step_s: float | None = None
     whole_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -65,11 +69,14 @@ class Recent:
     ----------
     simulated : set of str
         Endpoints that have said of an answer that it is simulated.
+    followers : list of callable
+        Told of each record.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._records: deque[Ended] = deque(maxlen=most)
         self.simulated: set[str] = set()
+        self.followers: list[Callable[[Ended], None]] = []
 
     def observe(self, call: Call) -> None:
         """Keep what became of a request."""
@@ -77,6 +84,8 @@ class Recent:
         if found.simulated:
             self.simulated.add(found.endpoint)
         self._records.append(found)
+        for follow in self.followers:
+            follow(found)
 
     def records(self) -> list[Ended]:
         """In the order of their ends."""
@@ -98,7 +107,9 @@ def ended(call: Call) -> Ended:
         endpoint=call.target.name if call.target else "",
         policy=choice.policy if choice else "",
         outcome=call.outcome,
+        sent_s=call.since(call.sent_s),
         first_s=call.since(call.first_s),
+        step_s=mean_gap_s(call) if used and used.output_tokens > 1 else None,
         whole_s=call.since(call.end_s),
         input_tokens=used.input_tokens if used else None,
         output_tokens=used.output_tokens if used else None,

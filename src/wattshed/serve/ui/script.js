@@ -25,7 +25,7 @@
   const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
   const put = (id, text) => { if (by(id).textContent !== text) by(id).textContent = text; };
   const total = (f) => known(f.dynamic_w) ? f.dynamic_w + (f.idle_w || 0) : null;
-  const how = (f) => [f.methods.join(", "), f.boundaries.join(", ")].filter(Boolean).join("; ");
+  const how = (f) => f.methods.length ? `energy ${f.methods.join(" or ")}, boundary ${f.boundaries.join(" or ")}` : "";
 
   function element(name, attributes = {}, text = null) {
     const made = document.createElementNS(SVG, name);
@@ -174,7 +174,7 @@
     const all = state.total, mark = state.simulated ? "; simulated" : "";
     put("watts", watts(total(all)));
     put("watts-note", known(all.dynamic_w)
-      ? `${watts(all.dynamic_w)} of requests and ${watts(all.idle_w)} of their idle time; energy of answers that ended in the last ${span(state.window_s)}; replicas without requests are not in it. ${how(all)}${mark}.`
+      ? `${watts(all.dynamic_w)} of requests and ${watts(all.idle_w)} of their idle time; energy of answers that ended in the last ${span(state.window_s)}; replicas without requests are not in it. This is ${how(all)}${mark}.`
       : "No energy is known yet.");
     put("per-token", known(all.joules_per_output_token) ? `${digits(all.joules_per_output_token)} J` : "–");
     put("per-token-note", `Idle part included, last ${span(state.span_s)}. By endpoint below${mark}.`);
