@@ -18,6 +18,7 @@ from starlette.routing import Route
 from wattshed.serve.body import PATHS
 from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.logs import about
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.recent import Recent
 from wattshed.serve.record_metrics import RecordMetrics
@@ -112,7 +113,8 @@ async def probe(gateway: Gateway) -> None:
             # An engine that serves may be too busy to say so; if it dies, its requests tell.
             up = answered or (target.up and target.account.in_flight > 0)
             if up != target.up:
-                log.warning("%s is %s", target.name, "up" if up else "down")
+                fields = about(endpoint=target.name, up=up)
+                log.warning("%s is %s", target.name, "up" if up else "down", extra=fields)
             if up and not target.up:
                 target.breaker.worked()
                 gateway.waiting.wake(gateway.targets.models)

@@ -22,6 +22,7 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
+from wattshed.serve.logs import about
 from wattshed.serve.placing import Placing
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
@@ -280,7 +281,9 @@ class Gateway:
         RefusedError
             If the request is not sent once more.
         """
-        log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
+        fields = about(request=call.id, endpoint=target.name, reason=error.reason)
+        words = (target.name, error.reason, call.id, error.detail)
+        log.warning("%s %s (request %s) %s", *words, extra=fields)
         stale = error.stale and target.name not in call.stale
         if stale:
             call.stale.add(target.name)
