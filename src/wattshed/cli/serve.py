@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from wattshed.cli.shared import errors_at_the_edge, note
 
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
+    from wattshed.serve.tracing import Traces
 
 EXTRA = "the gateway needs packages that are not installed: pip install 'wattshed[serve]'"
 
@@ -122,6 +123,14 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     help="info has a line for each request that has ended, too.",
 )
 @click.option(
+    "--otlp",
+    default=None,
+    envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+    show_envvar=True,
+    metavar="URL",
+    help="OpenTelemetry collector (OTLP over HTTP) that gets a trace of each request.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
@@ -145,6 +154,7 @@ def serve(
     grace_s: int,
     log_format: str,
     log_level: str,
+    otlp: str | None,
     speed: float,
 ) -> None:
     """Route live queries to where they cost least, with a receipt for each.
@@ -179,12 +189,16 @@ def serve(
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         Targets(fleet)  # refuses a fleet without addresses before anything is opened
         keys = load_keys(keys_file) if keys_file else None
+        traces = _traces(otlp)
         settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
+            closing(traces) if traces else nullcontext(),
         ):
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            if traces:
+                traces.follow(gateway)
             if log_level == "info":
                 gateway.observers.append(log_request)
             warm_up(make_policy(policy, fleet, plan), gateway)
@@ -208,6 +222,18 @@ def _fleet(source: str | None, is_demo: bool, speed: float) -> Iterator[Fleet]:
     from wattshed.fleet import load_fleet
 
     yield load_fleet(source)
+
+
+def _traces(url: str | None) -> Traces | None:
+    if not url:
+        return None
+    try:
+        from wattshed.serve.tracing import Traces
+    except ModuleNotFoundError as error:
+        cure = "pip install 'wattshed[otel]', or leave --otlp and OTEL_EXPORTER_OTLP_ENDPOINT out"
+        found = f"traces need packages that are not installed ({error.name} is missing)"
+        raise click.ClickException(f"{found}: {cure}") from None
+    return Traces(url)
 
 
 def _is_loopback(host: str) -> bool:

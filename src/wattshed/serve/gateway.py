@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -37,6 +38,7 @@ log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+UNTRACED = nullcontext()
 SIMULATED = "x-simulated"
 """Header of answers that no real engine made."""
 
@@ -97,6 +99,8 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
+    trying : callable
+        Gives what surrounds each try at an endpoint: a span, where traces are asked for.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Gateway:
         self.setup, self.ledger = make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
         self.observers: list[Callable[[Call], None]] = []
+        self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
@@ -266,7 +271,8 @@ class Gateway:
             target = await self._placing.place(call)
             tries += 1
             try:
-                await self._send(call, target, reply)
+                with self.trying(call, target):
+                    await self._send(call, target, reply)
                 return
             except UpstreamError as error:
                 self._fail(call, target, error, reply, tries)
@@ -361,6 +367,10 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
+
+
+def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
+    return UNTRACED
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:
