@@ -107,11 +107,11 @@ def test_energy_by_token_is_of_tokens_with_energy() -> None:
 
 def test_quantiles_and_wilsons_interval_are_those_of_numpy_and_scipy() -> None:
     times = np.random.default_rng(1).exponential(size=300)
-    found = latency([None, *times.tolist()])
+    found = latency(np.array([np.nan, *times]))
     assert [found.p50_s, found.p90_s, found.p99_s] == pytest.approx(
         np.quantile(times, (0.5, 0.9, 0.99)).tolist()
     )
-    kept = attainment([True] * 45 + [False] * 5 + [None] * 9)
+    kept = attainment(np.array([1.0] * 45 + [0.0] * 5 + [np.nan] * 9))
     expected = binomtest(45, 50).proportion_ci(method="wilson")
     assert (kept.promised, kept.kept) == (50, 45)
     assert (kept.low, kept.high) == pytest.approx((expected.low, expected.high), rel=1e-4)

@@ -10,10 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
+from wattshed.serve.recent import Ended
+from wattshed.serve.record_metrics import QUEUE_SECONDS, RecordMetrics
 from wattshed.serve.simulated import simulated_app
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,3 +94,27 @@ def test_metrics_are_documented_and_there_for_grafana(told: Any) -> None:
             there = {"job"}.union(*(s.labels for s in samples[name]))
             assert set(re.findall(r"(\w+)=~?", labels)) <= there, text
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 500) | st.none()), max_size=1200))
+def test_histograms_are_those_of_the_library(found: list[tuple[str, float | None]]) -> None:
+    own, other = CollectorRegistry(), CollectorRegistry()
+    metrics, name = RecordMetrics(own), "wattshed_request_queue_time_seconds"
+    text = "From arrival to the last time that it was sent to an endpoint."
+    chart = Histogram(name, text, ("endpoint",), buckets=QUEUE_SECONDS, registry=other)
+    for endpoint, seconds in found:
+        metrics.observe(Ended(1.0, endpoint, "", "served", sent_s=seconds))
+        if seconds is not None:
+            chart.labels(endpoint).observe(seconds)
+
+    def samples(registry: CollectorRegistry) -> dict[Any, float]:
+        families = [f for f in registry.collect() if f.name == name]
+        every = [s for family in families for s in family.samples]
+        return {
+            (s.name, *sorted(s.labels.items())): s.value
+            for s in every
+            if not s.name.endswith("_created")
+        }
+
+    assert samples(own) == pytest.approx(samples(other))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -127,9 +128,15 @@ def ended(call: Call) -> Ended:
 
 def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:
     """What a request takes in the mean if it goes to any endpoint that is open, each as likely."""
-    found = [joules.get(deployment_of(name)) for name in open_endpoints]
-    known = [value for value in found if value is not None]
-    return sum(known) / len(known) if known else None
+    found = [(joules[d], k) for d, k in _open_by_deployment(tuple(open_endpoints)) if d in joules]
+    number = sum(k for _, k in found)
+    return sum(j * k for j, k in found) / number if number else None
+
+
+@lru_cache(maxsize=1024)
+def _open_by_deployment(endpoints: tuple[str, ...]) -> list[tuple[str, int]]:
+    """How many endpoints each deployment has; remembered, because the same are mostly open."""
+    return list(Counter(map(deployment_of, endpoints)).items())
 
 
 def deployment_of(endpoint: str) -> str:

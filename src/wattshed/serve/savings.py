@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from wattshed.serve.recent import Ended
@@ -79,8 +80,7 @@ def saved(records: Sequence[Ended], policy: str) -> Saved:
 
 
 def share_interval(
-    took_j: np.ndarray[tuple[int], np.dtype[np.float64]],
-    baseline_j: np.ndarray[tuple[int], np.dtype[np.float64]],
+    took_j: NDArray[np.float64], baseline_j: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Interval of 1 - took / baseline, from the sums of consecutive runs of requests.
 

@@ -6,11 +6,14 @@ Energies are booked when an answer ends; what is under way is not in any of the 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wattshed.serve.recent import Ended
 from wattshed.serve.savings import Saved, saved
@@ -24,6 +27,10 @@ BIN_S = 15.0
 POINTS = 800
 """Most requests in the plane."""
 Z = 1.96
+NOWHERE = "sent nowhere"
+"""Name of the figures of requests that no endpoint got."""
+Numbers = NDArray[np.float64]
+Truths = NDArray[np.bool_]
 
 
 class EndpointNow(msgspec.Struct, frozen=True):
@@ -174,6 +181,19 @@ class State(msgspec.Struct, frozen=True):
     points: list[tuple[int, int, int]]
 
 
+class Columns(NamedTuple):
+    """Records as columns (R,), NaN where something is not known."""
+
+    end_s: Numbers
+    first_s: Numbers
+    whole_s: Numbers
+    output_tokens: Numbers
+    joules: Numbers
+    idle_joules: Numbers
+    kept: Numbers
+    served: Numbers
+
+
 def state_of(scene: Scene, records: Sequence[Ended], now_s: float, *, cut: bool = False) -> State:
     """The state of a gateway.
 
@@ -193,17 +213,19 @@ def state_of(scene: Scene, records: Sequence[Ended], now_s: float, *, cut: bool 
     lately = [r for r in records if now_s - r.end_s <= span_s]
     grouped: dict[str, list[Ended]] = {e.name: [] for e in scene.endpoints}
     for record in lately:
-        grouped.setdefault(record.endpoint, []).append(record)
-    nowhere = grouped.pop("", [])
-    names = list(grouped)
+        grouped.setdefault(record.endpoint or NOWHERE, []).append(record)
+    names = [name for name in grouped if name != NOWHERE]
     return State(
         gateway=scene,
         span_s=span_s,
         window_s=window_s,
         simulated=any(r.simulated for r in lately) or any(e.simulated for e in scene.endpoints),
         total=figures("all", lately, now_s, window_s),
-        endpoints=[figures(name, grouped[name], now_s, window_s) for name in names]
-        + ([figures("sent nowhere", nowhere, now_s, window_s)] if nowhere else []),
+        endpoints=[
+            figures(name, grouped[name], now_s, window_s)
+            for name in (*names, NOWHERE)
+            if name in grouped
+        ],
         saved=saved(lately, scene.policy),
         bin_s=BIN_S,
         power={name: power_history(grouped[name], now_s, span_s) for name in names},
@@ -213,39 +235,56 @@ def state_of(scene: Scene, records: Sequence[Ended], now_s: float, *, cut: bool 
 
 def figures(name: str, records: Sequence[Ended], now_s: float, window_s: float) -> Figures:
     """Figures of requests."""
-    served = [r for r in records if r.outcome == "served"]
-    energetic = [r for r in records if r.joules is not None]
-    now = [r for r in energetic if now_s - r.end_s <= window_s]
-    outcomes: dict[str, int] = defaultdict(int)
-    for record in records:
-        outcomes[record.outcome] += 1
+    columns = columns_of(records)
+    with_energy = ~np.isnan(columns.joules)
+    now = now_s - columns.end_s <= window_s
+    served = columns.served > 0
+    known = [(r.method, r.boundary) for r in records if r.joules is not None]
     return Figures(
         name,
         len(records),
-        dict(outcomes),
-        _mean_w([r.joules for r in now], window_s, known=bool(energetic)),
-        _mean_w([r.idle_joules for r in now], window_s, known=_any_idle(energetic)),
-        joules_per_output_token(energetic),
-        sorted({r.method for r in energetic}),
-        sorted({r.boundary for r in energetic}),
-        attainment(r.kept for r in records),
-        latency(r.first_s for r in served),
-        latency(r.whole_s for r in served),
+        dict(Counter(r.outcome for r in records)),
+        _mean_w(columns.joules, now, window_s),
+        _mean_w(columns.idle_joules, now & with_energy, window_s),
+        joules_per_output_token(columns),
+        sorted({method for method, _ in known}),
+        sorted({boundary for _, boundary in known}),
+        attainment(columns.kept),
+        latency(columns.first_s[served]),
+        latency(columns.whole_s[served]),
     )
 
 
-def joules_per_output_token(records: Sequence[Ended]) -> float | None:
-    """Energy by output tokens; None where there are no tokens, or the energy of one is unknown."""
-    known = [r for r in records if r.joules is not None and r.output_tokens]
-    tokens = sum(r.output_tokens or 0 for r in known)
-    joules = sum((r.joules or 0.0) + (r.idle_joules or 0.0) for r in known)
-    return joules / tokens if tokens else None
+def columns_of(records: Sequence[Ended]) -> Columns:
+    """Records as columns: sums over thousands of them are for each second that somebody looks."""
+    rows = [
+        (
+            r.end_s,
+            r.first_s,
+            r.whole_s,
+            r.output_tokens,
+            r.joules,
+            r.idle_joules,
+            r.kept,
+            r.outcome == "served",
+        )
+        for r in records
+    ]
+    return Columns(*np.array(rows, float).reshape(-1, len(Columns._fields)).T)
 
 
-def attainment(kept: Iterable[bool | None]) -> Attainment:
-    """Promises kept, with Wilson's interval."""
-    seen = [k for k in kept if k is not None]
-    n, good = len(seen), sum(seen)
+def joules_per_output_token(columns: Columns) -> float | None:
+    """Energy by output tokens, of requests whose energy is known; None without tokens."""
+    known = ~np.isnan(columns.joules) & (columns.output_tokens > 0)
+    tokens = columns.output_tokens[known].sum()
+    joules = columns.joules[known].sum() + np.nansum(columns.idle_joules[known])
+    return float(joules / tokens) if tokens else None
+
+
+def attainment(kept: Numbers) -> Attainment:
+    """Promises kept (R,), NaN where there was none or it was not seen; with Wilson's interval."""
+    seen = kept[~np.isnan(kept)]
+    n, good = len(seen), int(seen.sum())
     if not n:
         return Attainment(0, 0, None, None, None)
     p, more = good / n, Z**2 / n
@@ -254,10 +293,10 @@ def attainment(kept: Iterable[bool | None]) -> Attainment:
     return Attainment(n, good, p, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def latency(seconds: Iterable[float | None]) -> Latency:
-    """Quantiles of times."""
-    known = [s for s in seconds if s is not None]
-    if not known:
+def latency(seconds: Numbers) -> Latency:
+    """Quantiles of times (R,), NaN where there is none."""
+    known = seconds[~np.isnan(seconds)]
+    if not len(known):
         return Latency(0, None, None, None)
     return Latency(len(known), *(float(q) for q in np.quantile(known, (0.5, 0.9, 0.99))))
 
@@ -267,27 +306,23 @@ def power_history(records: Sequence[Ended], now_s: float, span_s: float) -> list
     bins = [0.0] * int(span_s // BIN_S)
     for record in records:
         ago = int((now_s - record.end_s) // BIN_S)
-        if 0 <= ago < len(bins):
-            joules = (record.joules or 0.0) + (record.idle_joules or 0.0)
-            bins[-1 - ago] += joules / BIN_S
+        if record.joules is not None and 0 <= ago < len(bins):
+            bins[-1 - ago] += (record.joules + (record.idle_joules or 0.0)) / BIN_S
     return bins
 
 
 def points(records: Sequence[Ended], names: Sequence[str]) -> list[tuple[int, int, int]]:
     """Where the latest served requests lie among input and output tokens, and who served them."""
     number = {name: i for i, name in enumerate(names)}
-    served = [
+    served = (
         (r.input_tokens, r.output_tokens, number[r.endpoint])
-        for r in records
+        for r in reversed(records)
         if r.outcome == "served" and r.input_tokens and r.output_tokens
-    ]
-    return served[-POINTS:]
+    )
+    return list(islice(served, POINTS))[::-1]
 
 
-def _any_idle(records: Sequence[Ended]) -> bool:
-    return any(r.idle_joules is not None for r in records)
-
-
-def _mean_w(joules: Iterable[float | None], window_s: float, *, known: bool) -> float | None:
+def _mean_w(joules: Numbers, now: Truths, window_s: float) -> float | None:
     """Mean power; 0 once energies are known and none falls into the window."""
-    return sum(j for j in joules if j is not None) / window_s if known else None
+    known = ~np.isnan(joules)
+    return float(joules[known & now].sum()) / window_s if known.any() else None
