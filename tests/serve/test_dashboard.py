@@ -6,6 +6,7 @@ import hashlib
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
 from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import KeyEntry, Keys
+from wattshed.serve.ledger import Ledger
 from wattshed.serve.recent import Ended, Recent, even_joules
 from wattshed.serve.savings import FEWEST, saved, share_interval
+from wattshed.serve.search import find_requests
 from wattshed.serve.simulated import simulated_app
 from wattshed.serve.state import EndpointNow, Scene, attainment, latency, state_of
 
@@ -213,6 +217,18 @@ def test_requests_are_found(live: Callable[..., Any], engine: str) -> None:
         answer = HTTP.get(started.url + "/ui/requests", params={"limit": wrong})
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "limit"
+
+
+def test_a_search_that_takes_too_long_gives_up(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    for number in range(3000):
+        ledger.append({"id": f"{number:032x}", "arrived_at": 1.0, "outcome": "x", "status": 0})
+    assert ledger.close() == 0
+    with pytest.raises(ParameterError, match="search: took longer than 0 s; give a whole id"):
+        find_requests(ledger.url, prefix="ff", seconds=0)
+    assert find_requests(ledger.url, prefix="ff") == []
+    (found,) = find_requests(ledger.url, prefix=f"{7:032x}")
+    assert found["id"] == f"{7:032x}"
 
 
 def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: str) -> None:

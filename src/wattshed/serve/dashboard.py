@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wattshed import __version__
-from wattshed.errors import FileError
+from wattshed.errors import FileError, ParameterError
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.recent import Recent
 from wattshed.serve.refused import RefusedError
@@ -96,6 +96,8 @@ class Dashboard:
             return _refuse(refused)
         except FileError as error:
             return _refuse(RefusedError(503, str(error), "ledger_unreadable"))
+        except ParameterError as error:
+            return _refuse(RefusedError(504, str(error), "search_too_long"))
         return _json(msgspec.json.encode({"requests": rows}))
 
     def _scene(self, now_s: float) -> Scene:
