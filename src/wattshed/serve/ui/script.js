@@ -24,6 +24,11 @@
   }
   const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
   const put = (id, text) => { if (by(id).textContent !== text) by(id).textContent = text; };
+  function simulation(state) {  // as words after a figure
+    const served = new Set(state.endpoints.filter((f) => f.requests).map((f) => f.name));
+    const real = state.gateway.endpoints.some((e) => served.has(e.name) && !e.simulated);
+    return !state.simulated ? "" : real ? "; partly simulated" : "; simulated";
+  }
   const total = (f) => known(f.dynamic_w) ? f.dynamic_w + (f.idle_w || 0) : null;
   const how = (f) => f.methods.length ? `energy ${f.methods.join(" or ")}, boundary ${f.boundaries.join(" or ")}` : "";
 
@@ -103,7 +108,7 @@
       svg.append(element("text", { x: Math.max(LEFT + 14, W - RIGHT - bins * width), y: H - BOTTOM + 18, "text-anchor": "middle" }, `−${span(shown)}`));
     }
     by("power").replaceChildren(svg);
-    put("power-note", `Energy of answers that ended, idle part included, in steps of ${span(state.bin_s)}${state.simulated ? "; simulated" : ""}.`);
+    put("power-note", `Energy of answers that ended, idle part included, in steps of ${span(state.bin_s)}${simulation(state)}.`);
   }
 
   function axis(values) {  // whole powers of two around what is there
@@ -140,10 +145,10 @@
       }
     }
     by("plane").replaceChildren(svg);
-    put("plane-note", points.length ? `The latest ${count(points.length, "served request")}. ${told}.` : "");
+    put("plane-note", points.length ? `The latest ${count(points.length, "served request")}${simulation(state)}. ${told}.` : "");
   }
   function drawLegend(state) {
-    const names = state.endpoints.map((e) => e.name), key = names.join("\n");
+    const names = Object.keys(state.power), key = names.join("\n");
     if (by("legend").dataset.names === key) return;
     by("legend").dataset.names = key;
     by("legend").replaceChildren(...names.map((name, index) => {
@@ -160,7 +165,7 @@
     const basis = `Predicted at ${count(found.requests, "decision")} of ${found.policy}, against ${against}; unlike batches are not in it.`;
     if (!found.requests) {
       put("saved", "–");
-      put("saved-note", "No decision with predictions yet.");
+      put("saved-note", `No decision of ${found.policy} with predictions yet.`);
     } else if (!known(found.low)) {
       put("saved", "too early");
       put("saved-note", `${known(found.share) ? `${percent(found.share, 2)} so far, but too few requests for an interval. ` : ""}${basis}`);
@@ -171,7 +176,7 @@
     }
   }
   function showFigures(state) {
-    const all = state.total, mark = state.simulated ? "; simulated" : "";
+    const all = state.total, mark = simulation(state);
     put("watts", watts(total(all)));
     put("watts-note", known(all.dynamic_w)
       ? `${watts(all.dynamic_w)} of requests and ${watts(all.idle_w)} of their idle time; energy of answers that ended in the last ${span(state.window_s)}; replicas without requests are not in it. This is ${how(all)}${mark}.`
@@ -190,17 +195,20 @@
       put(`${id}-note`, t.requests ? `Median of ${t.requests} ${word}; 90 %: ${seconds(t.p90_s)}, 99 %: ${seconds(t.p99_s)}${mark}.` : `No ${word} yet.`);
     }
   }
-  function showEndpoints(state) {
-    const figures = new Map(state.endpoints.map((e) => [e.name, e]));
-    const rows = state.gateway.endpoints.map((e) => {
-      const row = document.createElement("tr"), f = figures.get(e.name), head = document.createElement("th");
+  function stateOf(e) {
+    const word = e.usable ? "up" : e.up ? "breaker open" : "down";
+    return e.simulated ? `${word}, simulated` : word;
+  }
+  function showEndpoints(state) {  // those that left the fleet, and what was sent nowhere, come last
+    const there = new Map(state.gateway.endpoints.map((e) => [e.name, e]));
+    const rows = state.endpoints.map((f) => {
+      const row = document.createElement("tr"), head = document.createElement("th"), e = there.get(f.name);
       head.scope = "row";
-      head.textContent = e.name;
+      head.textContent = f.name;
       row.append(head);
-      const word = e.usable ? "up" : e.up ? "breaker open" : "down";
-      cell(row, e.simulated ? `${word}, simulated` : word, e.usable ? "" : "bad");
+      cell(row, e ? stateOf(e) : "–", e && !e.usable ? "bad" : "");
       const served = f.outcomes.served || 0;
-      for (const text of [e.running, e.waiting, served, f.requests - served]) cell(row, String(text), "number");
+      for (const n of [e && e.running, e && e.waiting, served, f.requests - served]) cell(row, known(n) ? String(n) : "–", "number");
       cell(row, digits(total(f)), "number");
       cell(row, digits(f.joules_per_output_token), "number");
       cell(row, percent(f.attainment.share), "number");
