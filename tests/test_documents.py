@@ -36,7 +36,7 @@ from wattshed.series import TIME_COLUMNS
 from wattshed.serve.keys import KeyEntry
 from wattshed.serve.ledger import metadata
 from wattshed.serve.savings import Saved
-from wattshed.serve.state import EndpointNow, Figures, Scene, State
+from wattshed.serve.shown import EndpointNow, Figures, Scene, State
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.layout import STATES
 from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES

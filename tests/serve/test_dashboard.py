@@ -19,14 +19,16 @@ from scipy.stats import binomtest
 from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
+from wattshed.serve.dashboard import page
 from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.recent import Ended, Recent, even_joules
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
+from wattshed.serve.shown import EndpointNow, Scene
 from wattshed.serve.simulated import simulated_app
-from wattshed.serve.state import EndpointNow, Scene, attainment, latency, state_of
+from wattshed.serve.state import attainment, latency, state_of
 
 CHAT = "/v1/chat/completions"
 ASK = {
@@ -177,7 +179,7 @@ def test_the_even_baseline_is_the_mean_of_open_endpoints() -> None:
 # ------------------------------------------------------------------ the addresses
 
 
-def test_the_state_adds_up_what_was_served(live: Callable[..., Any], engine: str) -> None:
+def test_what_was_served_is_added_up_and_found(live: Callable[..., Any], engine: str) -> None:
     started = live(engine, decider={"shadow": "least-loaded"})
     for _ in range(3):
         HTTP.post(started.url + CHAT, json=ASK, headers={"x-wattshed-class": "quick"})
@@ -194,13 +196,6 @@ def test_the_state_adds_up_what_was_served(live: Callable[..., Any], engine: str
     assert state["gateway"]["shadow"] == "least-loaded"
     assert state["saved"]["baseline"] == "shadow"
     assert [p[:2] for p in state["points"]] == [[r["input_tokens"], 3] for r in rows]
-
-
-def test_requests_are_found(live: Callable[..., Any], engine: str) -> None:
-    started = live(engine)
-    for _ in range(3):
-        HTTP.post(started.url + CHAT, json=ASK)
-    rows = started.rows()
 
     def found(**asked: Any) -> list[str]:
         answer = HTTP.get(started.url + "/ui/requests", params=asked)
@@ -240,7 +235,8 @@ def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: s
     for key in ("k1", "k2", "k2"):
         HTTP.post(started.url + CHAT, json=ASK, headers=bearer(key))
     assert len(started.rows()) == 3
-    assert HTTP.get(started.url + "/ui").status_code == 200
+    empty = HTTP.get(started.url + "/ui")
+    assert (empty.text, empty.headers["content-security-policy"]) == page()
     for path in ("/ui/state", "/ui/requests"):
         assert HTTP.get(started.url + path).status_code == 401
         assert HTTP.get(started.url + path, headers=bearer("k3")).status_code == 401
@@ -258,14 +254,13 @@ def test_without_keys_others_see_nothing(live: Callable[..., Any], engine: str) 
     assert "--keys" in answer.json()["error"]["message"]
 
 
-def test_the_page_runs_only_its_own_script(live: Callable[..., Any], engine: str) -> None:
-    answer = HTTP.get(live(engine).url + "/ui")
-    policy = answer.headers["content-security-policy"]
+def test_the_page_runs_only_its_own_script() -> None:
+    whole, policy = page()
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     for tag in ("script", "style"):
-        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", whole, re.DOTALL)
         (digest,) = re.findall(f"{tag}-src 'sha256-([^']*)'", policy)
         assert b64decode(digest) == hashlib.sha256(text.encode()).digest()
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:,)""", answer.text)
-    assert not re.search(r"\son\w+=|\sstyle=|innerHTML|insertAdjacentHTML|eval\(", answer.text)
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:,)""", whole)
+    assert not re.search(r"\son\w+=|\sstyle=|innerHTML|insertAdjacentHTML|eval\(", whole)

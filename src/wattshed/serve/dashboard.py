@@ -23,7 +23,8 @@ from wattshed.serve.gateway import Gateway
 from wattshed.serve.recent import Recent
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.search import MOST_ROWS, find_requests
-from wattshed.serve.state import EndpointNow, Scene, state_of
+from wattshed.serve.shown import EndpointNow, Scene
+from wattshed.serve.state import state_of
 
 KEPT_S = 0.9
 """How long a state is shown before it is computed again, however many look at it."""
@@ -62,7 +63,7 @@ class Dashboard:
         return Response(text, headers=headers, media_type="text/html")
 
     async def state(self, request: Request) -> Response:
-        """Figures of now; see `wattshed.serve.state.State`."""
+        """Figures of now; see `wattshed.serve.shown.State`."""
         try:
             tenant_of(self._gateway, request)
         except RefusedError as refused:
