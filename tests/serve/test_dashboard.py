@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from starlette.requests import Request
 
 from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.dashboard import page
+from wattshed.serve.dashboard import is_from_here, page
 from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger
-from wattshed.serve.recent import Ended, Recent, even_joules
+from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_meters
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
 from wattshed.serve.shown import EndpointNow, Scene
@@ -129,6 +130,19 @@ def test_the_window_is_bounded() -> None:
     recent._records.extend(record(float(i)) for i in range(9))
     assert [r.end_s for r in recent.records()] == [6.0, 7.0, 8.0]
     assert recent.overflows
+
+
+def test_what_was_metered_takes_the_place_of_what_was_modelled() -> None:
+    modelled = [record(9.0, id=name, method="modelled", boundary="host") for name in "ab"]
+    metered = {"b": Metered(100.0, None, "attributed", "accelerator")}
+    total = state_of(scene("a/0"), with_meters(modelled, metered), 10.0).total
+    assert total.methods == ["attributed", "modelled"]
+    assert (total.dynamic_w, total.idle_w) == (130 / 60, 10 / 60)
+    recent = Recent()
+    for number in range(10_001):
+        recent.meter(str(number), metered["b"])
+    assert len(recent.metered()) == 10_000
+    assert "0" not in recent.metered()
 
 
 # ------------------------------------------------------------------ what was saved
@@ -245,6 +259,25 @@ def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: s
     for key, number in (("k1", 1), ("k2", 2)):
         answer = HTTP.get(started.url + "/ui/requests", params=asked, headers=bearer(key))
         assert [row["tenant"] for row in answer.json()["requests"]] == [f"of {key}"] * number
+
+
+@pytest.mark.parametrize(
+    ("headers", "here"),
+    [
+        ({}, True),
+        ({"host": "localhost:8080"}, True),
+        ({"host": "[::1]:8080"}, True),
+        ({"host": "rebound.example:8080"}, False),
+        ({"host": "[:"}, False),
+        ({"x-forwarded-for": "127.0.0.1"}, False),
+        ({"via": "1.1 proxy"}, False),
+    ],
+)
+def test_only_its_user_asks_from_this_machine(headers: dict[str, str], here: bool) -> None:
+    said = {"host": "127.0.0.1:8080", **headers}
+    kept = [(name.encode(), value.encode()) for name, value in said.items()]
+    scope = {"type": "http", "path": "/ui/state", "headers": kept, "scheme": "http"}
+    assert is_from_here(Request({**scope, "query_string": b"", "server": None})) is here
 
 
 def test_without_keys_others_see_nothing(live: Callable[..., Any], engine: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import ipaddress
 from functools import cache
 from importlib.resources import files
 
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from wattshed import __version__
 from wattshed.errors import FileError, ParameterError
 from wattshed.serve.gateway import Gateway
-from wattshed.serve.recent import Recent
+from wattshed.serve.recent import Ended, Metered, Recent, with_meters
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.search import MOST_ROWS, find_requests
 from wattshed.serve.shown import EndpointNow, Scene
@@ -28,6 +29,8 @@ from wattshed.serve.state import state_of
 
 KEPT_S = 0.9
 """How long a state is shown before it is computed again, however many look at it."""
+PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+"""Headers of proxies."""
 HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -71,10 +74,10 @@ class Dashboard:
         async with self._computing:
             now_s = self._gateway.clock()
             if now_s >= self._until_s:
-                scene, records = self._scene(now_s), self._recent.records()
-                cut = self._recent.overflows
-                found = await asyncio.to_thread(state_of, scene, records, now_s, cut=cut)
-                self._state, self._until_s = msgspec.json.encode(found), now_s + KEPT_S
+                recent = self._recent
+                known = recent.records(), recent.metered(), recent.overflows
+                self._state = await asyncio.to_thread(encoded, self._scene(now_s), *known, now_s)
+                self._until_s = now_s + KEPT_S
         return _json(self._state)
 
     async def requests(self, request: Request) -> Response:
@@ -134,6 +137,17 @@ class Dashboard:
         )
 
 
+def encoded(
+    scene: Scene,
+    records: list[Ended],
+    metered: dict[str, Metered],
+    cut: bool,
+    now_s: float,
+) -> bytes:
+    """The state, as it is sent."""
+    return msgspec.json.encode(state_of(scene, with_meters(records, metered), now_s, cut=cut))
+
+
 def tenant_of(gateway: Gateway, request: Request) -> str | None:
     """Whose requests somebody may see: his own for a key, all (None) from this machine.
 
@@ -141,13 +155,28 @@ def tenant_of(gateway: Gateway, request: Request) -> str | None:
     ------
     RefusedError
     """
-    if gateway.settings.loopback:
+    if gateway.settings.loopback and is_from_here(request):
         return None
     holder = gateway.identify(request.headers)
     if holder is None:
         message = "the dashboard needs an API key from other machines; start with --keys"
         raise RefusedError(403, message, "no_keys")
     return holder.tenant
+
+
+def is_from_here(request: Request) -> bool:
+    """Whether a request to a gateway on loopback was made on this machine, by its user.
+
+    One that a proxy passes on was made elsewhere; one that asks for another name was made by a page
+    of somebody else, whose name leads here.
+    """
+    if any(name in request.headers for name in PASSED_ON):
+        return False
+    name = request.url.hostname or ""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 @cache

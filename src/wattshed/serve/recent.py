@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec import structs
 
 from wattshed.serve.call import Call, kept, mean_gap_s
 
@@ -35,6 +36,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
         to, and where the shadow policy would have sent it.
     simulated : bool
         Whether the engine says that it is simulated.
+    id : str
     """
 
     end_s: float
@@ -56,6 +58,16 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     even_j: float | None = None
     shadow_j: float | None = None
     simulated: bool = False
+    id: str = ""
+
+
+class Metered(msgspec.Struct, frozen=True, gc=False):
+    """What a meter said of a request, in place of what its receipt modelled."""
+
+    joules: float
+    idle_joules: float | None
+    method: str
+    boundary: str
 
 
 class Recent:
@@ -76,6 +88,7 @@ class Recent:
 
     def __init__(self, most: int = MOST) -> None:
         self._records: deque[Ended] = deque(maxlen=most)
+        self._metered: dict[str, Metered] = {}
         self.simulated: set[str] = set()
         self.followers: list[Callable[[Ended], None]] = []
 
@@ -88,9 +101,19 @@ class Recent:
         for follow in self.followers:
             follow(found)
 
+    def meter(self, request: str, found: Metered) -> None:
+        """Keep what was metered of the whole of a request; any thread may say so."""
+        self._metered[request] = found
+        while len(self._metered) > MOST:
+            del self._metered[next(iter(self._metered))]
+
     def records(self) -> list[Ended]:
         """In the order of their ends."""
         return list(self._records)
+
+    def metered(self) -> dict[str, Metered]:
+        """What was metered, by request."""
+        return dict(self._metered)
 
     @property
     def overflows(self) -> bool:
@@ -123,7 +146,18 @@ def ended(call: Call) -> Ended:
         even_j=even_joules(joules, call.weighed.get("load", ())),
         shadow_j=joules.get(deployment_of(shadow)) if shadow else None,
         simulated=call.simulated,
+        id=call.id,
     )
+
+
+def with_meters(records: Sequence[Ended], metered: Mapping[str, Metered]) -> list[Ended]:
+    """Records, with the energies that were metered where they were."""
+    return [_with_meter(r, metered[r.id]) if r.id in metered else r for r in records]
+
+
+def _with_meter(record: Ended, found: Metered) -> Ended:
+    known = {name: getattr(found, name) for name in found.__struct_fields__}
+    return structs.replace(record, **known)
 
 
 def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:
