@@ -46,6 +46,7 @@ def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
         app,
         http=OneWriteProtocol,
         log_level="warning",
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=grace_s,
     )

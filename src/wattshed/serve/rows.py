@@ -59,7 +59,7 @@ def read_rows(
     if request is not None:
         asked = asked.where(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
-    with _reading(source) as connection:
+    with reading(source) as connection:
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")
@@ -74,7 +74,7 @@ def shown(source: str) -> str:
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[sql.Connection]:
+def reading(source: str) -> Iterator[sql.Connection]:
     """A connection that cannot write.
 
     Raises

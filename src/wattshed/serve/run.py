@@ -41,6 +41,7 @@ def run_gateway(
         gateway_app(gateway, reloader),
         http=OneWriteProtocol,
         access_log=False,
+        log_config=None,  # its lines are written as ours
         log_level="warning",
         timeout_graceful_shutdown=grace_s,
         backlog=BACKLOG,
