@@ -247,13 +247,8 @@ def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:
     if not is_demo:
         return "ledger.sqlite"
     Path("wattshed-demo").mkdir(exist_ok=True)
-<<<<<<< HEAD
-    note("its ledger: wattshed report wattshed-demo/ledger.sqlite")
-    return "wattshed-demo/ledger.sqlite"
-=======
     say("its ledger: wattshed report wattshed-demo/ledger.sqlite")
-    return "sqlite:///wattshed-demo/ledger.sqlite"
->>>>>>> main
+    return "wattshed-demo/ledger.sqlite"
 
 
 def _place(host: str, port: int) -> str:
