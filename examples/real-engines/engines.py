@@ -93,9 +93,8 @@ def make_model(folder: Path) -> None:
 def start_llama_cpp(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """Start llama.cpp on the model in a folder."""
     model = str(folder.absolute() / f"{NAME}.gguf")
-    return _start(
-        [str(node()), str(LLAMA_CPP / "server.mjs"), model, str(port)], folder, "llama-cpp"
-    )
+    node, _ = needed()
+    return _start([*node, str(LLAMA_CPP / "server.mjs"), model, str(port)], folder, "llama-cpp")
 
 
 def start_transformers(folder: Path, port: int) -> subprocess.Popen[bytes]:
