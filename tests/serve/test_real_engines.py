@@ -163,6 +163,7 @@ BOTH = pytest.mark.parametrize("name", ["tiny-llama-cpp", "tiny-transformers"])
 
 def test_both_engines_serve_and_say_the_same(house: House) -> None:
     with house.client() as client:
+        assert {one.id for one in client.models.list()} > {"auto", "tiny", "tiny-llama-cpp"}
         raw = [
             client.chat.completions.with_raw_response.create(
                 model="tiny", messages=MESSAGES, max_tokens=24, temperature=0
@@ -332,6 +333,7 @@ def posted(house: House, name: str, path: str, **fields: Any) -> tuple[bytes, by
     wire = house.of(name).wire
     wire.clear()
     body = {"model": name, "max_tokens": 16, "temperature": 0, "seed": 1, **fields}
+    body = {key: value for key, value in body.items() if value is not None}
     got = httpx.post(f"{house.url}/v1/{path}", json=body, timeout=60)
     return got.content, wire.body()
 
@@ -355,6 +357,13 @@ def test_without_a_wish_for_usage_only_its_event_is_kept_back(house: House, name
     events = USAGE_ONLY.findall(sent)
     assert len(events) == (1 if "llama" in name else 0)  # the other tells it with its last token
     assert OWN_ENERGY.sub(b"", got) == USAGE_ONLY.sub(b"", sent)
+
+
+def test_a_stream_of_a_response_is_passed_on_as_it_is(house: House) -> None:
+    fields = {"max_tokens": None, "max_output_tokens": 8, "input": "Energy is", "stream": True}
+    got, sent = posted(house, "tiny-transformers", "responses", **fields)
+    assert got == sent
+    assert b'"type":"response.completed"' in sent
 
 
 def test_an_error_in_the_words_of_openai_is_passed_on_as_it_is(house: House) -> None:
