@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+SAYABLE = re.compile(r"[!-~]+| [A-Za-z0-9][!-~]*")
 NAME = "random-llama-13m"
 CONTEXT = 4096
 VOCABULARY = 4096
@@ -70,9 +72,12 @@ def make_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
 
 
 def silent_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Tokens that are no text on their own. Never the most likely ones, so answers are text."""
+    """Tokens that are no text on their own, or that llama.cpp's text differs in: " ." becomes ".".
+
+    They are never the most likely ones, so greedy answers are text, and the same text.
+    """
     words = {i: tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())}
-    return [i for i, word in words.items() if not (word.isascii() and word.isprintable() and word)]
+    return [i for i, word in words.items() if not SAYABLE.fullmatch(word)]
 
 
 def write_transformers(folder: Path, tokenizer: Tokenizer, model: LlamaForCausalLM) -> None:

@@ -18,9 +18,10 @@ export class Engine {
             gpu: false, build: "never", maxThreads: threads, logLevel: "error", progressLogs: false
         });
         const model = await llama.loadModel({modelPath: file});
-        // In single precision, as transformers keeps it: with half of it answers can differ.
+        // In single precision, as transformers computes it: with half of it, which flash attention
+        // has whatever the cache holds, log probabilities differ by 1e-3 and some answers with them.
         const context = await model.createContext({
-            sequences, contextSize: contextTokens, threads, batchSize: 512,
+            sequences, contextSize: contextTokens, threads, batchSize: 512, flashAttention: false,
             experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32"
         });
         return new Engine(llama, model, context, contextTokens, sequences);
