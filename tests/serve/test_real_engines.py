@@ -187,10 +187,11 @@ def test_both_engines_serve_and_say_the_same(house: House) -> None:
     assert {outcomes(house.ledger)[one] for one in asked} == {("served", 0)}
 
 
-def test_the_asynchronous_client_streams_from_both_at_once(house: House) -> None:
+@pytest.mark.parametrize("name", ["tiny", "tiny-llama-cpp"])
+def test_more_asynchronous_clients_than_an_engine_takes_at_once(house: House, name: str) -> None:
     async def ask(client: openai.AsyncOpenAI) -> tuple[str, list[Any]]:
         stream = await client.chat.completions.create(
-            model="tiny",
+            model=name,
             messages=MESSAGES,
             max_tokens=12,
             temperature=0,
@@ -201,11 +202,12 @@ def test_the_asynchronous_client_streams_from_both_at_once(house: House) -> None
         said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
         return said, [chunk.usage for chunk in chunks if chunk.usage]
 
-    async def ask_six() -> list[tuple[str, list[Any]]]:
-        async with openai.AsyncOpenAI(base_url=house.url + "/v1", api_key="none") as client:
-            return await asyncio.gather(*[ask(client) for _ in range(6)])
+    async def ask_nine() -> list[tuple[str, list[Any]]]:
+        url = house.url + "/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            return await asyncio.gather(*[ask(client) for _ in range(9)])
 
-    answers = asyncio.run(ask_six())
+    answers = asyncio.run(ask_nine())
     assert len({said for said, _ in answers}) == 1
     for _, (usage,) in answers:
         assert usage.completion_tokens == 12
