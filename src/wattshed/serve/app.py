@@ -44,7 +44,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
                 log.error("the ledger could not be written: %d rows are lost", lost)
 
     pages = Pages(gateway)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
             Route("/v1/models", pages.models),
@@ -55,6 +55,9 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
     )
+    # A path with one slash too many would be sent to wherever the header Host says.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Pages:

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -94,6 +95,9 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
+    clock, wall : callable
+        Seconds on a clock that never jumps, from which all durations are; and seconds since 1970,
+        for people.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class Gateway:
         self.settings, self.keys = settings or Settings(), keys
         self.observers: list[Callable[[Call], None]] = []
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
-        self.clock = time.monotonic
+        self.clock, self.wall = time.monotonic, time.time
         self.waiting = WaitingRoom(self.settings.seats)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
@@ -183,6 +187,7 @@ class Gateway:
                 call.outcome = "left"
             except asyncio.CancelledError:
                 if not presence.left:
+                    await self._stop(call, reply)
                     raise
                 call.outcome = "left"
             finally:
@@ -233,10 +238,10 @@ class Gateway:
             forecast.late,
             tenant,
         )
-        forward = {name: headers[name] for name in FORWARDED if name in headers}
+        forward = forwarded(headers)
         forward["content-type"] = "application/json"
         return Call(
-            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+            request.id, ask, request, route, self.setup, candidates, self.wall(), forward, holder
         )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
@@ -255,6 +260,14 @@ class Gateway:
             failed = "failed" if call.tried else "rejected"
             call.outcome = "broken" if reply.started else failed
             await reply.refuse(refused)
+
+    async def _stop(self, call: Call, reply: Reply) -> None:
+        """Say that an answer is not whole because the gateway ends, rather than break off."""
+        call.outcome = "broken" if reply.started else "failed"
+        message = "the gateway is stopping; try again"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):  # who takes nothing now is not waited for
+                await reply.refuse(RefusedError(503, message, "stopping", retry_after_s=1.0))
 
     async def _serve(self, call: Call, reply: Reply) -> None:
         self._retries = min(10.0, self._retries + self.settings.retry_share)
@@ -355,6 +368,12 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
+
+
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that go on to an engine; not those that the client means for this connection only."""
+    kept_back = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    return {name: headers[name] for name in FORWARDED if name in headers and name not in kept_back}
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:
