@@ -36,6 +36,8 @@ from wattshed.serve.waiting import WaitingRoom
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
+RESERVE = 100.0
+"""Most repeated sendings at once."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
 
 
@@ -53,7 +55,8 @@ class Settings:
     tries : int
         Most endpoints that a request is sent to.
     retry_share : float
-        Most repeated sendings, as a part of the requests; the first ten are free.
+        Most repeated sendings, as a part of the requests; the first ten are free, and `RESERVE`
+        may be saved up: an engine that dies fails all that it had at once.
     probe_s : float
         Time between two looks at the health of an endpoint.
     stall_s : float
@@ -270,7 +273,7 @@ class Gateway:
                 await reply.refuse(RefusedError(503, message, "stopping", retry_after_s=1.0))
 
     async def _serve(self, call: Call, reply: Reply) -> None:
-        self._retries = min(10.0, self._retries + self.settings.retry_share)
+        self._retries = min(RESERVE, self._retries + self.settings.retry_share)
         tries = 0
         while True:
             target = await self._placing.place(call)
@@ -292,11 +295,10 @@ class Gateway:
             If the request is not sent once more.
         """
         log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
-        stale = error.stale and target.name not in call.stale
-        if stale:
+        if error.stale and target.name not in call.stale and tries < self.settings.tries:
             call.stale.add(target.name)
-        else:
-            call.tried[target.name] = error.reason
+            return
+        call.tried[target.name] = error.reason
         message = f"{target.name} {error.reason}"
         if reply.started:
             raise RefusedError(502, message, "upstream_broke") from None
