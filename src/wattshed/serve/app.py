@@ -18,6 +18,7 @@ from starlette.routing import Route
 from wattshed.serve.body import PATHS
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.openapi import openapi
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 
@@ -51,6 +52,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
+            Route("/openapi.json", describe),
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
@@ -91,6 +93,11 @@ class Pages:
         if not may_look(self._gateway, request):
             return _error(RefusedError(403, "metrics need an API key from other machines"))
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def describe(_: Request) -> Response:
+    """What may be asked, for tools."""
+    return _json(200, openapi())
 
 
 async def probe(gateway: Gateway) -> None:
