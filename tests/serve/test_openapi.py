@@ -79,5 +79,5 @@ def test_made_up_requests_find_no_fault(live: Callable[..., Any], tmp_path: Path
         )
         assert done.returncode == 0, done.stdout + done.stderr
         rows = started.rows()
-    assert sum(row["outcome"] == "served" for row in rows) > 100
+    assert sum(row["outcome"] == "served" for row in rows) > 40
     assert {row["status"] for row in rows} <= {200, 400, 404}

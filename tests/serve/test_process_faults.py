@@ -51,7 +51,8 @@ def write_fleet(path: Path, *urls: str) -> None:
     profiles = ("a100-80gb-tp8", "h100-80gb-tp4")
     beside.write_text(
         "".join(
-            f'[[deployments]]\nname = "{profile[:4]}"\nprofile = "splitwise/{profile}/llama-2-70b"\n'
+            f'[[deployments]]\nname = "{profile[:4]}"\n'
+            f'profile = "splitwise/{profile}/llama-2-70b"\n'
             f'[deployments.upstream]\nurls = ["{url}"]\nmodels = ["llama"]\n'
             for profile, url in zip(profiles, urls, strict=False)
         )
@@ -224,9 +225,7 @@ def test_too_few_files_are_said_and_survived(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ the end
 
 
-def test_who_is_not_done_after_the_grace_is_told(
-    start: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_who_is_not_done_after_the_grace_is_told(start: Callable[..., Any], tmp_path: Path) -> None:
     process, _, url = start("--demo", "--grace", "1")
     body = {**STREAMED, "model": "auto", "max_tokens": 5000, "ignore_eos": True}
     with httpx.stream("POST", url + CHAT, json=body, timeout=60) as answer:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from wattshed.serve.refused import RefusedError
 
@@ -28,27 +32,33 @@ class GatewayProtocol(HttpToolsProtocol):
     _in_headers = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
         super().connection_made(transport)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """There is nothing to wait for."""
         self._wait_no_more()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Read on; wait for headers that are not whole."""
         super().data_received(data)
         if self._in_headers and self._due is None:  # most requests are whole, and need no timer
             self._wait()
 
     def on_message_begin(self) -> None:
+        """A request begins."""
         self._in_headers = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, unless it comes after the body."""
         if self._in_headers:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """The headers are whole."""
         self._in_headers = False
         self._wait_no_more()
         super().on_headers_complete()
@@ -60,6 +70,12 @@ class GatewayProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False
 
+    @property
+    def _answering(self) -> bool:
+        """Whether an answer to an earlier request of the connection is on its way."""
+        cycle: RequestResponseCycle | None = self.cycle  # there is none before the first
+        return cycle is not None and not cycle.response_complete
+
     def _wait(self) -> None:
         self._due = self.loop.call_later(self.headers_s, self._give_up)
 
@@ -70,7 +86,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._due = None
-        if self._in_headers and (self.cycle is None or self.cycle.response_complete):
+        if self._in_headers and not self._answering:
             message = f"the headers were not there after {self.headers_s:g} s"
             self._refuse(RefusedError(408, message, "request_timeout"))
         else:
