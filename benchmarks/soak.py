@@ -1,10 +1,13 @@
-"""Does the gateway's memory stay flat? `python benchmarks/soak.py [REQUESTS]`, a million unless told.
+"""Does the gateway's memory stay flat?
 
-A gateway as people run it, ledger on, in front of two engines that answer at once; 32 clients, each
-third request a stream, prompts and answers of a hundred sizes. Resident memory is read 20 times.
-Printed are the readings, and the growth per million requests over the second half: a line fitted to
-it. Predictions are remembered for at most 65,536 sizes each (about 1 kB), which is what would fill
-memory, up to that bound, if each request had a size of its own (`--sizes 100000`).
+    python benchmarks/soak.py [REQUESTS] [--sizes 100] [--json]
+
+A million requests unless told. A gateway as people run it, ledger on, in front of two engines that
+answer at once; 32 clients, each third request a stream, prompts and answers of a hundred sizes.
+Resident memory is read 20 times. Printed are the readings, and the growth per million requests over
+the second half: a line fitted to it. Predictions are remembered for at most 65,536 sizes each, of
+about 1 kB: that fills memory, up to this bound, if each request has a size of its own
+(`--sizes 100000`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 CHAT = "/v1/chat/completions"
 CLIENTS, READINGS = 32, 20
@@ -51,7 +54,8 @@ def answer(body: dict[str, Any]) -> bytes:
         content = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
         kind = "application/json"
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(content)}\r\n\r\n"
-    return head.encode() + content
+    whole: bytes = head.encode() + content
+    return whole
 
 
 async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +137,7 @@ def growth(readings: list[tuple[int, int]]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("requests", type=int, nargs="?", default=1_000_000)
     parser.add_argument("--sizes", type=int, default=100, help="of prompt and answer together")
     parser.add_argument("--json", action="store_true")

@@ -317,3 +317,18 @@ def test_engines_that_are_killed_under_load_break_what_they_had_begun_and_nothin
     broken = [row for row in rows if row["outcome"] == "broken"]
     assert 0 < len(broken) <= 16  # streams; what was to come whole came from the other engine
     assert {row["endpoint"] for row in broken} == {"a100/0"}
+
+
+# ------------------------------------------------------------------ memory
+
+SOAK = Path(__file__).parents[2] / "benchmarks/soak.py"
+
+
+def test_memory_stays_flat(record_property: Callable[..., None]) -> None:
+    """A request that left its record behind would leave some kilobytes."""
+    done = subprocess.run(
+        [sys.executable, SOAK, "20000", "--json"], capture_output=True, text=True, check=True
+    )
+    grown = json.loads(done.stdout)["bytes_per_request"]
+    record_property("bytes_per_request", grown)
+    assert grown < 500
