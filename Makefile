@@ -31,7 +31,7 @@ test: $(STAMPS)/test ## run the fast tests on the built wheel
 coverage: $(STAMPS)/test ## run them once more with branch coverage, which takes half as long again
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov=wattshed --cov-branch --cov-report=term
 
-check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, documents
+check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, weaknesses, types, layers, documents
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/bandit -q -c pyproject.toml -r src tools
