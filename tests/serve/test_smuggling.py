@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -61,17 +62,17 @@ def recorder(raw_engine: Callable[..., Any]) -> Recorder:
     return Recorder(raw_engine)
 
 
-def speak(url: str, data: bytes) -> bytes:
-    """Say something, and hear all of the answer."""
+def speak(url: str, *pieces: bytes) -> bytes:
+    """Say something, each piece in a packet of its own, and hear all of the answer."""
     host, port = url.removeprefix("http://").split(":")
     found = b""
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        try:
-            connection.sendall(data)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(ConnectionResetError):
+            for data in pieces:
+                connection.sendall(data)
             while piece := connection.recv(65536):
                 found += piece
-        except ConnectionResetError:
-            pass
     return found
 
 
@@ -121,6 +122,7 @@ REFUSED = {
     "line: HTTP/0.9": b"POST /v1/chat/completions\r\n\r\n" + HIDDEN,
     "line: a version of its own": sized(version=b"9.9"),
     "line: a space in the path": sized(path=b"/v1/chat/completions /v1/completions"),
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 }
 
@@ -219,27 +221,36 @@ def test_a_header_that_passes_is_one_header(live: Callable[..., Any], recorder: 
     assert set(second) == SEEN | {b"traceparent"}  # its sender kept the other for this connection
 
 
-@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
-def test_what_follows_an_upgrade_is_not_another_request(
-    live: Callable[..., Any], recorder: Recorder, protocol: bytes
+@pytest.mark.parametrize("pieces", [1, 7, 300])
+def test_an_offer_to_upgrade_is_passed_over(
+    live: Callable[..., Any], recorder: Recorder, pieces: int
 ) -> None:
-    """The parser reads no body after an upgrade: it is refused, and the connection ends there."""
+    """Its body is a body, also where it looks like a request."""
     started = live(recorder.engine.url)
-    upgrade = b"connection: upgrade\r\nupgrade: " + protocol
-    hidden = sized()
-    head = post(HOST, upgrade, b"content-length: %d" % len(hidden))
-    assert speak(started.url, head + hidden).startswith(b"HTTP/1.1 400 ")
-    host, port = started.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(head)
-        found = connection.recv(65536)
-        connection.sendall(hidden)
-        try:
-            while piece := connection.recv(65536):
-                found += piece
-        except ConnectionResetError:
-            pass
-    assert b" 200 " not in found
+    asks = [{**ASK, "hidden": HIDDEN.decode()}, {**ASK, "user": "second"}]
+    for protocol in (b"h2c", b"websocket", b"TLS/1.0"):
+        offer = (
+            b"connection: Upgrade, HTTP2-Settings\r\nupgrade: %s\r\nhttp2-settings: AAMAAA"
+            % protocol
+        )
+        bodies = [json.dumps(ask).encode() for ask in asks]
+        first = post(HOST, offer, b"content-length: %d" % len(bodies[0]), body=bodies[0])
+        data = first + sized(body=bodies[1])
+        step = -(-len(data) // pieces)
+        found = speak(started.url, *(data[at : at + step] for at in range(0, len(data), step)))
+        assert found.count(b"HTTP/1.1 200 OK") == 2
+        assert [json.loads(sent) for *_, sent in recorder.requests] == asks
+        assert all(set(headers) == SEEN for _, headers, _ in recorder.requests)
+        recorder.forget()
+    chunked = post(HOST, offer, CHUNKED, body=LAST)
+    assert speak(started.url, chunked + chunked + sized()).count(b"HTTP/1.1 200 OK") == 3
+    assert [json.loads(sent) for *_, sent in recorder.requests] == [ASK] * 3
+    recorder.forget()
+    for data in (
+        post(HOST, offer, CHUNKED, b"content-length: 5", body=LAST),
+        sized().replace(b"POST " + CHAT, b"CONNECT evil.example:80"),
+    ):
+        assert speak(started.url, data).startswith(b"HTTP/1.1 400 ")
     assert recorder.requests == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -11,13 +12,18 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.reply import Headers
+
+UPGRADE = (b"upgrade", b"http2-settings")
+"""Headers of an offer to speak another protocol, and what Connection says of them."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
     """What uvicorn refuses is told as the API tells errors, and two doubts are ruled out.
 
-    Headers after the last chunk of a body are no headers of the request. A request for an upgrade,
-    whose body is not read, is the last of its connection: what follows is no other request.
+    Headers after the last chunk of a body are no headers of the request. An offer to upgrade, which
+    clients in Java make with each first request, is passed over, as RFC 9110 (7.8) has it: the
+    parser would leave its body unread, and take it for the next request.
 
     Attributes
     ----------
@@ -43,9 +49,37 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; wait for headers that are not whole."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("this is no HTTP request that can be read in one way only")
         if self._in_headers and self._due is None:  # most requests are whole, and need no timer
             self._wait()
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offered:
+                # The same again, without the offer, and then what follows it.
+                data = self._head_without_upgrade() + data[offered.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+
+    def _head_without_upgrade(self) -> bytes:
+        """The request line and headers that were read.
+
+        Raises
+        ------
+        HttpParserError
+            Of a method that is itself an upgrade.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("this is no proxy")
+        line = method + b" " + self.url + b" HTTP/" + version + b"\r\n"
+        return line + b"".join(b"%s: %s\r\n" % h for h in without_upgrade(self.headers)) + b"\r\n"
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -61,14 +95,17 @@ class GatewayProtocol(HttpToolsProtocol):
         """The headers are whole."""
         self._in_headers = False
         self._wait_no_more()
-        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
         self._refuse(RefusedError(400, msg, "invalid_http"))
-
-    def _unsupported_upgrade_warning(self) -> None:
-        self.cycle.keep_alive = False
 
     @property
     def _answering(self) -> bool:
@@ -105,3 +142,15 @@ class GatewayProtocol(HttpToolsProtocol):
         head = STATUS_LINE[refused.status] + b"".join(b"%s: %s\r\n" % pair for pair in headers)
         self.transport.write(head + b"\r\n" + body)
         self.transport.close()
+
+
+def without_upgrade(headers: Headers) -> Headers:
+    """Headers without an offer to speak another protocol."""
+    kept = []
+    for name, value in headers:
+        if name == b"connection":
+            words = [word.strip() for word in value.split(b",")]
+            kept.append((name, b", ".join(w for w in words if w.lower() not in UPGRADE)))
+        elif name not in UPGRADE:
+            kept.append((name, value))
+    return kept
