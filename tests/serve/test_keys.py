@@ -185,13 +185,17 @@ def test_the_state_is_shown_to_this_machine_or_for_a_key(
         assert "a100-tp8/0" in found.text
 
 
-def test_who_comes_through_a_proxy_is_not_of_this_machine(
+def test_who_comes_through_a_proxy_or_from_a_foreign_site_is_not_of_this_machine(
     live: Callable[..., Any], engine: str
 ) -> None:
     started = live(engine, keys=Keys([entry("k1")]))
     assert HTTP.get(started.url + "/metrics").status_code == 200
-    for header in ("x-forwarded-for", "forwarded", "via", "X-Real-IP"):
-        passed_on = {header: "203.0.113.7"}
+    for name in ("localhost", "localhost:80", "127.0.0.2:9", "[::1]", "[::1]:80"):
+        assert HTTP.get(started.url + "/metrics", headers={"host": name}).status_code == 200
+    proxies = [(h, "203.0.113.7") for h in ("x-forwarded-for", "forwarded", "via", "X-Real-IP")]
+    sites = [("host", name) for name in ("a.example", "localhost.a.example:80", "192.168.0.1", "[")]
+    for header, value in proxies + sites:
+        passed_on = {header: value}
         assert HTTP.get(started.url + "/metrics", headers=passed_on).status_code == 403
         assert HTTP.get(started.url + "/ready", headers=passed_on).json() == {"ready": True}
         with_key = passed_on | bearer("k1")

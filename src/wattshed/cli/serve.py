@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -149,6 +148,7 @@ def serve(
         from wattshed.serve.gateway import Gateway, Settings
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
+        from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
         from wattshed.serve.target import Targets
@@ -162,7 +162,7 @@ def serve(
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         Targets(fleet)  # refuses a fleet without addresses before anything is opened
         keys = load_keys(keys_file) if keys_file else None
-        settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
             closing(listening(host, port)) as bound,
@@ -189,13 +189,6 @@ def _fleet(source: str | None, is_demo: bool, speed: float) -> Iterator[Fleet]:
     from wattshed.fleet import load_fleet
 
     yield load_fleet(source)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _default_ledger(is_demo: bool) -> str:

@@ -18,13 +18,12 @@ from starlette.routing import Route
 from wattshed.serve.body import PATHS
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.near import asked_from_here
 from wattshed.serve.openapi import openapi
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 
 log = logging.getLogger("wattshed.serve")
-PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
-"""Headers of a proxy: who asks through one on this machine is somewhere else."""
 
 
 def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette:
@@ -141,7 +140,7 @@ def readiness(gateway: Gateway) -> dict[str, object]:
 
 def may_look(gateway: Gateway, request: Request) -> bool:
     """Whether somebody may see the state of the gateway: with a key, or from this machine."""
-    if gateway.settings.loopback and not any(name in request.headers for name in PASSED_ON):
+    if gateway.settings.loopback and asked_from_here(request.headers):
         return True
     try:
         return gateway.identify(request.headers) is not None
