@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -62,17 +62,22 @@ def recorder(raw_engine: Callable[..., Any]) -> Recorder:
     return Recorder(raw_engine)
 
 
-def speak(url: str, *pieces: bytes) -> bytes:
-    """Say something, each piece in a packet of its own, and hear all of the answer."""
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
     host, port = url.removeprefix("http://").split(":")
-    found = b""
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(ConnectionResetError):
-            for data in pieces:
-                connection.sendall(data)
-            while piece := connection.recv(65536):
-                found += piece
+        yield connection
+
+
+def speak(url: str, *pieces: bytes) -> bytes:
+    """Say something, each piece in a packet of its own, and hear all of the answer."""
+    found = b""
+    with connected(url) as connection, suppress(ConnectionResetError):
+        for data in pieces:
+            connection.sendall(data)
+        while piece := connection.recv(65536):
+            found += piece
     return found
 
 
@@ -292,6 +297,18 @@ def test_who_does_not_go_on_is_let_go_of() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    with background(app) as url:
+        for piece in (
+            b"z" * 2**16,
+            (b"a: " + b"b" * 500 + b"\r\n") * 100,
+        ):  # one long header, and many
+            sent = 0
+            with suppress(OSError), connected(url) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nx: ")
+                while sent < 2**30:
+                    connection.sendall(piece)
+                    sent += len(piece)
+            assert sent < 2**25  # what is in the buffers of both sides, and no more
     with background(app, http=Hasty) as url:
         assert speak(url, b"") == b""
         late = speak(url, b"GET / HTTP/1.1\r\nx-slow: ")

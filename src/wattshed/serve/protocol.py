@@ -30,12 +30,16 @@ class GatewayProtocol(HttpToolsProtocol):
     headers_s : float
         How long a new connection may say nothing, and how long the headers of a request may take.
         Whoever opens connections and leaves them is let go of; uvicorn would wait for ever.
+    headers_bytes : int
+        About as long as they may be; uvicorn would read on.
     """
 
     headers_s = 60.0
+    headers_bytes = 2**20
 
     _due: asyncio.TimerHandle | None = None
     _in_headers = False
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -54,8 +58,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self.send_400_response("this is no HTTP request that can be read in one way only")
-        if self._in_headers and self._due is None:  # most requests are whole, and need no timer
-            self._wait()
+        if self._in_headers:  # most requests are whole, and need neither bound nor timer
+            self._bound(len(data))
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -93,7 +97,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are whole."""
-        self._in_headers = False
+        self._in_headers, self._head_bytes = False, 0
         self._wait_no_more()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
@@ -112,6 +116,15 @@ class GatewayProtocol(HttpToolsProtocol):
         """Whether an answer to an earlier request of the connection is on its way."""
         cycle: RequestResponseCycle | None = self.cycle  # there is none before the first
         return cycle is not None and not cycle.response_complete
+
+    def _bound(self, new_bytes: int) -> None:
+        """Let headers that are not whole grow neither for ever nor without end."""
+        self._head_bytes += new_bytes
+        if self._head_bytes > self.headers_bytes:
+            message = f"the headers are longer than {self.headers_bytes} bytes"
+            self._refuse(RefusedError(431, message, "headers_too_large"))
+        elif self._due is None:
+            self._wait()
 
     def _wait(self) -> None:
         self._due = self.loop.call_later(self.headers_s, self._give_up)
