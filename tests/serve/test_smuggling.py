@@ -298,10 +298,7 @@ def test_who_does_not_go_on_is_let_go_of() -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     with background(app) as url:
-        for piece in (
-            b"z" * 2**16,
-            (b"a: " + b"b" * 500 + b"\r\n") * 100,
-        ):  # one long header, and many
+        for piece in (b"z" * 2**16, b"\r\na: " + b"b" * 2**16):  # one long header, and many
             sent = 0
             with suppress(OSError), connected(url) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nx: ")
