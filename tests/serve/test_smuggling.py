@@ -270,6 +270,31 @@ def test_requests_in_one_piece_are_answered_one_by_one(
     assert [json.loads(sent) for *_, sent in recorder.requests] == [ASK, json.loads(other)]
 
 
+def test_an_error_is_not_told_inside_of_an_answer(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    token = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+
+    def begins(connection: socket.socket) -> None:
+        connection.sendall(head + token)
+        connection.recv(1)  # until the gateway lets go of it
+
+    started = live(raw_engine(begins).url)
+    body = json.dumps({**ASK, "stream": True}).encode()
+    with connected(started.url) as connection:
+        connection.sendall(post(HOST, b"content-length: %d" % len(body), body=body))
+        found = b""
+        while token not in found:
+            found += connection.recv(65536)
+        connection.sendall(b"garbage\r\n\r\n")
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(65536):
+                found += piece
+    assert b"HTTP/1.1 400" not in found
+    assert found.endswith(token + b"\r\n")  # the end of a chunk, and no last one
+
+
 def test_no_redirection_is_made_up_or_followed(
     live: Callable[..., Any], raw_engine: Callable[..., Any]
 ) -> None:

@@ -145,6 +145,9 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, refused: RefusedError) -> None:
         if self.transport.is_closing():
             return
+        if self._answering and self.cycle.response_started:  # this would come out inside of it
+            self.transport.close()
+            return
         body = refused.body
         headers = [
             *self.server_state.default_headers,
