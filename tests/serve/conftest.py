@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import socketserver
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,3 +165,25 @@ def raw_engine() -> Iterator[Callable[..., RawEngine]]:
     yield build
     for engine in made:
         engine.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str, str]]]:
+    """Start the command; gives its process, the line that it prints, and its address."""
+    running: list[subprocess.Popen[str]] = []
+
+    def serve(*options: str) -> tuple[subprocess.Popen[str], str, str]:
+        command = [sys.executable, "-m", "wattshed", "serve", "--port", "0", *options]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.stderr and process.stderr.read()
+        return process, line, shlex.split(line)[1].removesuffix("/v1/chat/completions")
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate()

@@ -6,7 +6,6 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,28 +20,6 @@ from wattshed.cli import main
 
 Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the command; gives its process, the line that it prints, and its address."""
-    running: list[subprocess.Popen[str]] = []
-
-    def serve(*options: str) -> tuple[subprocess.Popen[str], str, str]:
-        command = [sys.executable, "-m", "wattshed", "serve", "--port", "0", *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-        running.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, process.stderr and process.stderr.read()
-        return process, line, shlex.split(line)[1].removesuffix(CHAT)
-
-    yield serve
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

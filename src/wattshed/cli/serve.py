@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -175,6 +174,7 @@ def serve(
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.logs import log_request, set_up_logs, start_log
+        from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
         from wattshed.serve.target import Targets
@@ -190,7 +190,7 @@ def serve(
         Targets(fleet)  # refuses a fleet without addresses before anything is opened
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
-        settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
@@ -234,13 +234,6 @@ def _traces(url: str | None) -> Traces | None:
         found = f"traces need packages that are not installed ({error.name} is missing)"
         raise click.ClickException(f"{found}: {cure}") from None
     return Traces(url)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:

@@ -20,6 +20,8 @@ from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.logs import about
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.near import asked_from_here
+from wattshed.serve.openapi import openapi
 from wattshed.serve.recent import Recent
 from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
@@ -50,18 +52,22 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
     recent.followers.append(RecordMetrics(pages.registry).observe)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
             Route("/v1/models", pages.models),
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
+            Route("/openapi.json", describe),
             *Dashboard(gateway, recent).routes,
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
     )
+    # A path with one slash too many would be sent to wherever the header Host says.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Pages:
@@ -100,6 +106,11 @@ class Pages:
         if not may_look(self._gateway, request):
             return _error(RefusedError(403, "metrics need an API key from other machines"))
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def describe(_: Request) -> Response:
+    """What may be asked, for tools."""
+    return _json(200, openapi())
 
 
 async def probe(gateway: Gateway) -> None:
@@ -142,7 +153,7 @@ def readiness(gateway: Gateway) -> dict[str, object]:
 
 def may_look(gateway: Gateway, request: Request) -> bool:
     """Whether somebody may see the state of the gateway: with a key, or from this machine."""
-    if gateway.settings.loopback:
+    if gateway.settings.loopback and asked_from_here(request.headers):
         return True
     try:
         return gateway.identify(request.headers) is not None

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -37,6 +37,8 @@ from wattshed.serve.waiting import WaitingRoom
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
+RESERVE = 100.0
+"""Most repeated sendings at once."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
 UNTRACED = nullcontext()
 SIMULATED = "x-simulated"
@@ -57,7 +59,8 @@ class Settings:
     tries : int
         Most endpoints that a request is sent to.
     retry_share : float
-        Most repeated sendings, as a part of the requests; the first ten are free.
+        Most repeated sendings, as a part of the requests; the first ten are free, and `RESERVE`
+        may be saved up: an engine that dies fails all that it had at once.
     probe_s : float
         Time between two looks at the health of an endpoint.
     stall_s : float
@@ -101,6 +104,9 @@ class Gateway:
         Told of each call that has ended.
     trying : callable
         Gives what surrounds each try at an endpoint: a span, where traces are asked for.
+    clock, wall : callable
+        Seconds on a clock that never jumps, from which all durations are; and seconds since 1970,
+        for people.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class Gateway:
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
-        self.clock = time.monotonic
+        self.clock, self.wall = time.monotonic, time.time
         self.waiting = WaitingRoom(self.settings.seats)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
@@ -191,6 +197,7 @@ class Gateway:
                 call.outcome = "left"
             except asyncio.CancelledError:
                 if not presence.left:
+                    await self._stop(call, reply)
                     raise
                 call.outcome = "left"
             finally:
@@ -241,10 +248,10 @@ class Gateway:
             forecast.late,
             tenant,
         )
-        forward = {name: headers[name] for name in FORWARDED if name in headers}
+        forward = forwarded(headers)
         forward["content-type"] = "application/json"
         return Call(
-            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+            request.id, ask, request, route, self.setup, candidates, self.wall(), forward, holder
         )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
@@ -264,8 +271,16 @@ class Gateway:
             call.outcome = "broken" if reply.started else failed
             await reply.refuse(refused)
 
+    async def _stop(self, call: Call, reply: Reply) -> None:
+        """Say that an answer is not whole because the gateway ends, rather than break off."""
+        call.outcome = "broken" if reply.started else "failed"
+        message = "the gateway is stopping; try again"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):  # who takes nothing now is not waited for
+                await reply.refuse(RefusedError(503, message, "stopping", retry_after_s=1.0))
+
     async def _serve(self, call: Call, reply: Reply) -> None:
-        self._retries = min(10.0, self._retries + self.settings.retry_share)
+        self._retries = min(RESERVE, self._retries + self.settings.retry_share)
         tries = 0
         while True:
             target = await self._placing.place(call)
@@ -290,11 +305,10 @@ class Gateway:
         fields = about(request=call.id, endpoint=target.name, reason=error.reason)
         words = (target.name, error.reason, call.id, error.detail)
         log.warning("%s %s (request %s) %s", *words, extra=fields)
-        stale = error.stale and target.name not in call.stale
-        if stale:
+        if error.stale and target.name not in call.stale and tries < self.settings.tries:
             call.stale.add(target.name)
-        else:
-            call.tried[target.name] = error.reason
+            return
+        call.tried[target.name] = error.reason
         message = f"{target.name} {error.reason}"
         if reply.started:
             raise RefusedError(502, message, "upstream_broke") from None
@@ -371,6 +385,12 @@ class Gateway:
 
 def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
     return UNTRACED
+
+
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that go on to an engine; not those that the client means for this connection only."""
+    kept_back = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    return {name: headers[name] for name in FORWARDED if name in headers and name not in kept_back}
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

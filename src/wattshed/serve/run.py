@@ -16,7 +16,8 @@ from wattshed.route.policy import Policy
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import BACKLOG
 from wattshed.serve.gateway import Gateway
-from wattshed.serve.one_write import OneWriteProtocol
+from wattshed.serve.limits import raise_open_files
+from wattshed.serve.protocol import GatewayProtocol
 from wattshed.serve.reload import Reloader
 
 
@@ -37,9 +38,11 @@ def run_gateway(
     reloader : Reloader, optional
         Of the fleet file.
     """
+    raise_open_files()
     config = uvicorn.Config(
         gateway_app(gateway, reloader),
-        http=OneWriteProtocol,
+        http=GatewayProtocol,
+        ws="none",
         access_log=False,
         log_config=None,  # its lines are written as ours
         log_level="warning",
