@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -20,6 +20,7 @@ from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
+from wattshed.serve.scraping import scrape_for_ever
 
 log = logging.getLogger("wattshed.serve")
 
@@ -30,7 +31,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await gateway.open()
-        tasks = [asyncio.create_task(probe(gateway))]
+        tasks = [asyncio.create_task(work) for work in chores(gateway)]
         if reloader is not None:
             tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
         try:
@@ -88,6 +89,15 @@ class Pages:
         if not may_look(self._gateway, request):
             return _error(RefusedError(403, "metrics need an API key from other machines"))
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def chores(gateway: Gateway) -> list[Coroutine[None, None, None]]:
+    """What a gateway does besides serving, for ever."""
+    every_s = gateway.settings.scrape_s
+    return [
+        probe(gateway),
+        scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s),
+    ]
 
 
 async def probe(gateway: Gateway) -> None:

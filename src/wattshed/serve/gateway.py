@@ -55,6 +55,8 @@ class Settings:
         Most repeated sendings, as a part of the requests; the first ten are free.
     probe_s : float
         Time between two looks at the health of an endpoint.
+    scrape_s : float
+        Time between two looks at what an engine tells of its load.
     stall_s : float
         How long a client may take to send its request, or take nothing of its answer.
     loopback : bool
@@ -69,9 +71,10 @@ class Settings:
     probe_s: float = 5.0
     stall_s: float = 60.0
     loopback: bool = True
+    scrape_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "stall_s"):
+        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "scrape_s", "stall_s"):
             if not getattr(self, name) > 0:
                 raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
 

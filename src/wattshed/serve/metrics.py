@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from wattshed.serve.call import Call, kept
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.scraping import engine_gauges
 
 SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 40.96, 163.84)
 
@@ -88,11 +89,11 @@ class Metrics(Collector):
         waiting = GaugeMetricFamily("wattshed_requests_waiting", "Sent.", labels=["endpoint"])
         up = GaugeMetricFamily("wattshed_endpoint_up", "Can be sent to.", labels=["endpoint"])
         for target in gateway.targets:
-            state = target.state(healthy=True)
+            state = target.own(now)
             running.add_metric([target.name], state.running)
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
-        yield from (running, waiting, up)
+        yield from (running, waiting, up, *engine_gauges(gateway.targets, now))
         yield GaugeMetricFamily(
             "wattshed_queue_requests", "Wait for room.", value=gateway.waiting.waiting
         )
