@@ -96,8 +96,16 @@ def chores(gateway: Gateway) -> list[Coroutine[None, None, None]]:
     every_s = gateway.settings.scrape_s
     return [
         probe(gateway),
+        settle_for_ever(gateway),
         scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s),
     ]
+
+
+async def settle_for_ever(gateway: Gateway) -> None:
+    """Write each second what was only counted in the one before."""
+    while True:
+        await asyncio.sleep(1.0)
+        gateway.settle_refusals()
 
 
 async def probe(gateway: Gateway) -> None:

@@ -22,6 +22,7 @@ ASKED = (
 BECAME = (
     "outcome",
     "status",
+    "reason",
     "sent_s",
     "first_s",
     "end_s",

@@ -17,12 +17,13 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Request, Served
 from wattshed.serve.body import engine_body, read_ask
-from wattshed.serve.call import Call, kept, row_of
+from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.placing import Placing
+from wattshed.serve.refusals import Refusals
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
@@ -116,6 +117,7 @@ class Gateway:
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
+        self.refusals = Refusals()
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
@@ -127,7 +129,8 @@ class Gateway:
         self._pool = Pool()
 
     async def close(self) -> None:
-        """Close them."""
+        """Close them, and write what is still to be written."""
+        self.settle_refusals()
         if self._pool is not None:
             await self._pool.close()
 
@@ -169,12 +172,13 @@ class Gateway:
         """Answer a request."""
         limits = self.settings
         reply = Reply(send, limits.stall_s)
+        newcomer = Newcomer(scope["path"], Headers(scope=scope), time.time())
         try:
-            headers = Headers(scope=scope)
-            holder = self.identify(headers)
+            newcomer.holder = self.identify(newcomer.headers)
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
-            call = self.take_in(scope["path"], headers, body, holder)
+            call = self.take_in(newcomer, body)
         except RefusedError as refused:
+            self._turn_away(newcomer, refused)
             await reply.refuse(refused)
             return
         except ClientLeftError:
@@ -200,9 +204,23 @@ class Gateway:
         """
         return None if self.keys is None else self.keys.identify(headers.get("authorization"))
 
-    def take_in(
-        self, path: str, headers: Mapping[str, str], body: bytes, holder: Holder | None = None
-    ) -> Call:
+    def _turn_away(self, newcomer: Newcomer, refused: RefusedError) -> None:
+        """Remember a request that gets no further, unless the ledger is full."""
+        rows = self.refusals.note(newcomer, refused, self._new_id(), self.clock())
+        if not self.ledger.overflows:
+            for row in rows:
+                self.ledger.append(row)
+
+    def settle_refusals(self) -> None:
+        """Write what was only counted of requests that were refused."""
+        if not self.ledger.overflows:
+            for row in self.refusals.due(self.clock()):
+                self.ledger.append(row)
+
+    def _new_id(self) -> str:
+        return f"{self._prefix}{next(self._numbers):012x}"
+
+    def take_in(self, newcomer: Newcomer, body: bytes) -> Call:
         """Read a request, and forecast it.
 
         Raises
@@ -212,7 +230,8 @@ class Gateway:
         if self.ledger.overflows:
             message = "the ledger cannot be written; try again later"
             raise RefusedError(503, message, "ledger_full", retry_after_s=self.settings.probe_s)
-        ask = read_ask(path, body)
+        ask, headers, holder = read_ask(newcomer.path, body), newcomer.headers, newcomer.holder
+        newcomer.model = ask.model
         candidates = self.targets.by_model.get(ask.model)
         if candidates is None:
             known = ", ".join(self.targets.models)
@@ -221,12 +240,12 @@ class Gateway:
         if holder is not None:
             holder.check_model(ask.model)
             holder.admit(self.clock())
-        tenant = holder.tenant if holder else ""
+        tenant = newcomer.tenant
         m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
         route = (ask.model, tenant, ask.path, ask.stream)
         forecast = self.lengths.predict(route, m, ask.max_tokens)
         request = Request(
-            f"{self._prefix}{next(self._numbers):012x}",
+            self._new_id(),
             m,
             forecast.mean,
             self._slo_class(headers),
@@ -239,7 +258,15 @@ class Gateway:
         forward = {name: headers[name] for name in FORWARDED if name in headers}
         forward["content-type"] = "application/json"
         return Call(
-            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+            request.id,
+            ask,
+            request,
+            route,
+            self.setup,
+            candidates,
+            newcomer.arrived_at,
+            forward,
+            holder,
         )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
@@ -257,6 +284,7 @@ class Gateway:
         except RefusedError as refused:
             failed = "failed" if call.tried else "rejected"
             call.outcome = "broken" if reply.started else failed
+            call.reason = refused.code
             await reply.refuse(refused)
 
     async def _serve(self, call: Call, reply: Reply) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from wattshed.serve.call import Call, kept
@@ -94,6 +94,14 @@ class Metrics(Collector):
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
         yield from (running, waiting, up, *engine_gauges(gateway.targets, now))
+        refused = CounterMetricFamily(
+            "wattshed_refused_requests",
+            "Requests that were refused before they were sent.",
+            labels=["reason", "status"],
+        )
+        for (reason, status), number in gateway.refusals.counts.items():
+            refused.add_metric([reason, str(status)], number)
+        yield refused
         yield GaugeMetricFamily(
             "wattshed_queue_requests", "Wait for room.", value=gateway.waiting.waiting
         )
