@@ -51,6 +51,19 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     "--shadow", default=None, metavar="NAME", help="Decides, too: recorded and not obeyed."
 )
 @click.option(
+    "--canary",
+    default=None,
+    metavar="NAME",
+    help="Decides for a part of the requests, to be compared with the others by wattshed report.",
+)
+@click.option(
+    "--canary-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=None,
+    metavar="PART",
+    help="That part, drawn by the ids of requests.  [default: 0.05]",
+)
+@click.option(
     "--plan",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
@@ -122,6 +135,8 @@ def serve(
     policy: str,
     default_policy: str,
     shadow: str | None,
+    canary: str | None,
+    canary_share: float | None,
     plan: Path | None,
     host: str,
     port: int,
@@ -142,9 +157,13 @@ def serve(
       wattshed serve --demo
       wattshed serve --fleet fleet.toml
       wattshed serve --fleet fleet.toml --policy least-loaded --shadow frugal
+      wattshed serve --fleet fleet.toml --policy least-loaded --canary frugal --canary-share 0.1
     """
+    if canary_share is not None and canary is None:
+        raise click.UsageError("--canary-share needs --canary NAME")
     with errors_at_the_edge(), _fleet(fleet_source, is_demo, speed) as fleet:
         from wattshed.serve.background import listening
+        from wattshed.serve.canary import Canary
         from wattshed.serve.decide import Decider, make_policy
         from wattshed.serve.gateway import Gateway, Settings
         from wattshed.serve.keys import load_keys
@@ -155,8 +174,12 @@ def serve(
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+        trial = Canary(canary, canary_share or 0.05) if canary else None
+
         def decider_of(loaded: Fleet) -> Decider:
-            return Decider(loaded, policy, default=default_policy, shadow=shadow, plan=plan)
+            return Decider(
+                loaded, policy, default=default_policy, shadow=shadow, plan=plan, canary=trial
+            )
 
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
@@ -168,7 +191,8 @@ def serve(
             closing(listening(host, port)) as bound,
         ):
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
-            warm_up(make_policy(policy, fleet, plan), gateway)
+            for name in filter(None, (policy, canary)):
+                warm_up(make_policy(name, fleet, plan), gateway)
             _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
             run_gateway(gateway, bound, grace_s, reloader)
 

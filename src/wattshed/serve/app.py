@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
+from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.refused import RefusedError, error_body
@@ -139,10 +140,19 @@ def readiness(gateway: Gateway) -> dict[str, object]:
         "ready": any(endpoints.values()) and error is None,
         "endpoints": endpoints,
         "policy": gateway.decider.active,
+        "canary": canary_words(gateway.decider),
         "ledger": error or "ok",
         "ledger_backlog": gateway.ledger.backlog,
         "waiting": gateway.waiting.waiting,
     }
+
+
+def canary_words(decider: Decider) -> dict[str, object] | None:
+    """The policy on trial, and whether it is: the kill switch ends it, too."""
+    trial = decider.canary
+    if trial is None:
+        return None
+    return {"policy": trial.policy, "share": trial.share, "active": not decider.is_off}
 
 
 def may_look(gateway: Gateway, request: Request) -> bool:

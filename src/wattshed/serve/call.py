@@ -166,6 +166,7 @@ def row_of(call: Call) -> dict[str, Any]:
         "kept": kept(call),
         "outcome": call.outcome,
         "status": call.status,
+        "arm": choice.arm if choice else None,
         "reason": call.reason,
         "stands_for": None,
     }

@@ -13,6 +13,7 @@ from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.records import Decision, Endpoint, Request, Served
 from wattshed.route.policy import Attentive, Policy
 from wattshed.route.registry import find_policy, load_policy
+from wattshed.serve.canary import CANARY, Canary
 from wattshed.simulate.naming import check_policy, threshold_rule, without_slo
 
 PROMISING = ("frugal", "packed")
@@ -29,11 +30,14 @@ class Choice:
         That was obeyed.
     shadow : Decision or None
         Of the policy that is only recorded.
+    arm : str or None
+        Group of the request where a canary is on trial.
     """
 
     decision: Decision
     policy: str
     shadow: Decision | None = None
+    arm: str | None = None
 
 
 class Decider:
@@ -51,6 +55,8 @@ class Decider:
         Decides, too, and is not obeyed.
     plan : str or Path, optional
         plan.json of the fleet, for the policy ``prices``.
+    canary : Canary, optional
+        Decides for a part of the requests.
 
     Raises
     ------
@@ -72,13 +78,13 @@ class Decider:
         default: str = "least-loaded",
         shadow: str | None = None,
         plan: str | Path | None = None,
+        canary: Canary | None = None,
     ) -> None:
-        self._policies = {
-            name: make_policy(name, fleet, plan) for name in dict.fromkeys((policy, default))
-        }
+        names = [policy, default, *([canary.policy] if canary else [])]
+        self._policies = {name: make_policy(name, fleet, plan) for name in dict.fromkeys(names)}
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
-        self.policy, self.default, self.shadow = policy, default, shadow
+        self.policy, self.default, self.shadow, self.canary = policy, default, shadow, canary
         self.active, self.is_off = policy, False
 
     def switch_off(self) -> None:
@@ -91,10 +97,17 @@ class Decider:
 
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
         """Where a request goes; see `Policy.decide`."""
-        decision = self._policies[self.active].decide(request, endpoints, now_s)
-        if self._shadow is None:
-            return Choice(decision, self.active)
-        return Choice(decision, self.active, self._shadow.decide(request, endpoints, now_s))
+        name, arm = self._who(request)
+        decision = self._policies[name].decide(request, endpoints, now_s)
+        shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
+        return Choice(decision, name, shadow, arm)
+
+    def _who(self, request: Request) -> tuple[str, str | None]:
+        """The policy that decides for a request, and the group that it is in."""
+        if self.is_off or self.canary is None:
+            return self.active, None
+        arm = self.canary.group(request.id)
+        return (self.canary.policy if arm == CANARY else self.active), arm
 
     def finished(self, served: Served, policy: str) -> None:
         """Tell the policy that decided what became of the request."""

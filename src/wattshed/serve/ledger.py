@@ -64,6 +64,7 @@ requests = sql.Table(
     sql.Column("kept", sql.Boolean),
     sql.Column("outcome", sql.Text, nullable=False),
     sql.Column("status", sql.Integer, nullable=False),
+    sql.Column("arm", sql.Text, info=LATER),
     sql.Column("reason", sql.Text, info=LATER),
     sql.Column("stands_for", sql.Integer, info=LATER),
 )

@@ -31,6 +31,8 @@ COLUMNS = (
     "kept",
     "outcome",
     "stands_for",
+    "policy",
+    "arm",
 )
 """Of the ledger, that a summary is made of."""
 
