@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -162,6 +163,7 @@ def serve(
     if canary_share is not None and canary is None:
         raise click.UsageError("--canary-share needs --canary NAME")
     with errors_at_the_edge(), _fleet(fleet_source, is_demo, speed) as fleet:
+        from wattshed.route.wishes import Greenest
         from wattshed.serve.background import listening
         from wattshed.serve.canary import Canary
         from wattshed.serve.decide import Decider, make_policy
@@ -178,7 +180,13 @@ def serve(
 
         def decider_of(loaded: Fleet) -> Decider:
             return Decider(
-                loaded, policy, default=default_policy, shadow=shadow, plan=plan, canary=trial
+                loaded,
+                policy,
+                default=default_policy,
+                shadow=shadow,
+                plan=plan,
+                canary=trial,
+                epoch_s=time.time() - time.monotonic(),
             )
 
         decider = decider_of(fleet)
@@ -193,6 +201,7 @@ def serve(
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
             for name in filter(None, (policy, canary)):
                 warm_up(make_policy(name, fleet, plan), gateway)
+            warm_up(Greenest(fleet), gateway)
             _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
             run_gateway(gateway, bound, grace_s, reloader)
 

@@ -166,6 +166,8 @@ def row_of(call: Call) -> dict[str, Any]:
         "kept": kept(call),
         "outcome": call.outcome,
         "status": call.status,
+        "energy_weight": request.energy_weight,
+        "greenest": request.greenest,
         "arm": choice.arm if choice else None,
         "reason": call.reason,
         "stands_for": None,

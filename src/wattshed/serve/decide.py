@@ -14,6 +14,7 @@ from wattshed.records import Decision, Endpoint, Request, Served
 from wattshed.route.policy import Attentive, Policy
 from wattshed.route.registry import find_policy, load_policy
 from wattshed.serve.canary import CANARY, Canary
+from wattshed.serve.wishes import Wishes
 from wattshed.simulate.naming import check_policy, threshold_rule, without_slo
 
 PROMISING = ("frugal", "packed")
@@ -57,6 +58,8 @@ class Decider:
         plan.json of the fleet, for the policy ``prices``.
     canary : Canary, optional
         Decides for a part of the requests.
+    epoch_s : float
+        Time since 1970 at which the clock of requests was 0: for what carbon is caused when.
 
     Raises
     ------
@@ -79,7 +82,9 @@ class Decider:
         shadow: str | None = None,
         plan: str | Path | None = None,
         canary: Canary | None = None,
+        epoch_s: float = 0.0,
     ) -> None:
+        self._wishes = Wishes(without_slo(fleet), epoch_s)
         names = [policy, default, *([canary.policy] if canary else [])]
         self._policies = {name: make_policy(name, fleet, plan) for name in dict.fromkeys(names)}
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
@@ -97,17 +102,22 @@ class Decider:
 
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
         """Where a request goes; see `Policy.decide`."""
-        name, arm = self._who(request)
-        decision = self._policies[name].decide(request, endpoints, now_s)
+        name, decides, arm = self._who(request)
+        decision = decides.decide(request, endpoints, now_s)
         shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
         return Choice(decision, name, shadow, arm)
 
-    def _who(self, request: Request) -> tuple[str, str | None]:
-        """The policy that decides for a request, and the group that it is in."""
-        if self.is_off or self.canary is None:
-            return self.active, None
-        arm = self.canary.group(request.id)
-        return (self.canary.policy if arm == CANARY else self.active), arm
+    def _who(self, request: Request) -> tuple[str, Policy, str | None]:
+        """The policy that decides for a request, and the group that it is in.
+
+        What is switched off is all of it, wishes included; and who wishes is in no group.
+        """
+        wished = None if self.is_off else self._wishes.policy(request)
+        if wished is not None:
+            return *wished, None
+        arm = None if self.is_off or self.canary is None else self.canary.group(request.id)
+        name = self.canary.policy if self.canary and arm == CANARY else self.active
+        return name, self._policies[name], arm
 
     def finished(self, served: Served, policy: str) -> None:
         """Tell the policy that decided what became of the request."""

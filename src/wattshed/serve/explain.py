@@ -16,6 +16,8 @@ ASKED = (
     "model",
     "slo_class",
     "deadline_s",
+    "energy_weight",
+    "greenest",
     "input_estimate",
     "expected_output_tokens",
     "late_output_tokens",

@@ -32,6 +32,7 @@ from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
 from wattshed.serve.upstream import Pool, UpstreamError, check_status
 from wattshed.serve.waiting import WaitingRoom
+from wattshed.serve.wishes import read_wish
 
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
@@ -254,6 +255,7 @@ class Gateway:
             ask.max_tokens,
             forecast.late,
             tenant,
+            *read_wish(headers),
         )
         forward = {name: headers[name] for name in FORWARDED if name in headers}
         forward["content-type"] = "application/json"

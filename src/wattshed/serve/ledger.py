@@ -64,6 +64,8 @@ requests = sql.Table(
     sql.Column("kept", sql.Boolean),
     sql.Column("outcome", sql.Text, nullable=False),
     sql.Column("status", sql.Integer, nullable=False),
+    sql.Column("energy_weight", sql.Double, info=LATER),
+    sql.Column("greenest", sql.Boolean, info=LATER),
     sql.Column("arm", sql.Text, info=LATER),
     sql.Column("reason", sql.Text, info=LATER),
     sql.Column("stands_for", sql.Integer, info=LATER),
