@@ -22,7 +22,7 @@ from starlette.routing import Route
 from wattshed.fleet import load_fleet
 from wattshed.records import Endpoint, Upstream
 from wattshed.serve.background import background
-from wattshed.serve.engine_load import EngineLoad, Others, merged, others_of, read_load
+from wattshed.serve.engine_load import EngineLoad, Most, Others, merged, others_of, read_load
 from wattshed.serve.gateway import Settings
 from wattshed.serve.scraping import scrape
 from wattshed.serve.simulated import simulated_app
@@ -104,23 +104,19 @@ def own(running: int = 0, waiting: int = 0, context: int = 0, prompts: int = 0) 
 
 def test_what_is_ours_is_not_counted_twice() -> None:
     ours = own(3, 2, 300, 80)
-    assert others_of(EngineLoad("", 5, 0, 0.3), ours, ours, 1000, 7.0) == Others(7.0)
     # The engine takes prompts that it processes as running; none of them is another's.
-    assert others_of(EngineLoad("", 3, 2, None), ours, ours, None, 7.0) == Others(7.0)
-    # Ours came while the engine was asked: it may or may not have counted it.
-    assert others_of(EngineLoad("", 1, 0, None), own(), own(1), None, 7.0) == Others(7.0)
-    assert others_of(EngineLoad("", 1, 0, None), own(1), own(), None, 7.0) == Others(7.0)
+    for load in (EngineLoad("", 5, 0, 0.3), EngineLoad("", 3, 2, None)):
+        assert others_of(load, ours, Most(5, 2), 1000, 7.0) == Others(7.0)
+    # Three of ours have just ended, of which the engine still tells.
+    assert others_of(EngineLoad("", 6, 2, None), ours, Most(8, 2), None, 7.0) == Others(7.0)
 
 
 def test_what_others_hold_is_told_by_the_cache_or_taken_to_be_as_ours() -> None:
-    ours = own(2, 1, 300, 80)
-    assert others_of(EngineLoad("", 6, 3, 0.5), ours, ours, 1000, 7.0) == Others(
-        7.0, 4, 2, 200, 160
-    )
-    assert others_of(EngineLoad("", 6, 3, 0.5), ours, ours, None, 7.0) == Others(
-        7.0, 4, 2, 600, 160
-    )
-    assert others_of(EngineLoad("", 6, 3, None), own(), own(), 1000, 7.0) == Others(7.0, 6, 3)
+    ours, none = own(2, 1, 300, 80), Most(0, 0)
+    for kv_tokens, held in ((1000, 200), (None, 600)):
+        found = others_of(EngineLoad("", 6, 3, 0.5), ours, Most(3, 1), kv_tokens, 7.0)
+        assert found == Others(7.0, 4, 2, held, 160)
+    assert others_of(EngineLoad("", 6, 3, None), own(), none, 1000, 7.0) == Others(7.0, 6, 3)
 
 
 @given(*[st.integers(0, 50) for _ in range(4)])
@@ -128,7 +124,8 @@ def test_own_and_others_add_up_to_what_the_engine_has(
     running: int, waiting: int, own_running: int, own_waiting: int
 ) -> None:
     ours = own(own_running, own_waiting)
-    others = others_of(EngineLoad("", running, waiting, None), ours, ours, None, 0.0)
+    most = Most(own_running + own_waiting, own_waiting)
+    others = others_of(EngineLoad("", running, waiting, None), ours, most, None, 0.0)
     found = merged(ours, others, 1.0, 5.0)
     assert min(others.running, others.waiting) >= 0
     assert found.running >= ours.running

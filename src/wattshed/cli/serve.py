@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,12 @@ def serve(
     """Route live queries to where they cost least, with a receipt for each.
 
     An OpenAI-compatible gateway in front of the engines of a fleet. Answers carry the energy that
-    the profile of their deployment predicts (usage.energy), and the ledger keeps a row for each.
+    the profile of their deployment predicts (usage.energy), and the ledger keeps a row for each,
+    also of those that are refused.
+
+    Below [deployments.upstream] the fleet file says what engines tell of their load (metrics) and
+    where their API key is (key_env, key_file). Clients choose by the headers X-Wattshed-Class,
+    X-Wattshed-Deadline, X-Wattshed-Lambda (weight of energy, 0 to 1) and X-Wattshed-Greenest.
 
     \b
     Examples:
@@ -159,6 +165,8 @@ def serve(
       wattshed serve --fleet fleet.toml
       wattshed serve --fleet fleet.toml --policy least-loaded --shadow frugal
       wattshed serve --fleet fleet.toml --policy least-loaded --canary frugal --canary-share 0.1
+      ENGINE_KEY=... wattshed serve --fleet fleet.toml   (key_env = "ENGINE_KEY")
+      curl -H 'X-Wattshed-Greenest: true' ...   (or -H 'X-Wattshed-Lambda: 0.3')
     """
     if canary_share is not None and canary is None:
         raise click.UsageError("--canary-share needs --canary NAME")
@@ -177,18 +185,15 @@ def serve(
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
         trial = Canary(canary, canary_share or 0.05) if canary else None
-
-        def decider_of(loaded: Fleet) -> Decider:
-            return Decider(
-                loaded,
-                policy,
-                default=default_policy,
-                shadow=shadow,
-                plan=plan,
-                canary=trial,
-                epoch_s=time.time() - time.monotonic(),
-            )
-
+        decider_of = partial(
+            Decider,
+            policy=policy,
+            default=default_policy,
+            shadow=shadow,
+            plan=plan,
+            canary=trial,
+            epoch_s=time.time() - time.monotonic(),
+        )
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         Targets(fleet)  # refuses a fleet without addresses before anything is opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -76,18 +77,15 @@ def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
         app = ws.gateway("fleet.toml", policy="frugal")
     """
     trial = None if canary is None else Canary(canary, canary_share)
-
-    def decider_of(loaded: Fleet) -> Decider:
-        return Decider(
-            loaded,
-            policy,
-            default=default_policy,
-            shadow=shadow,
-            plan=plan,
-            canary=trial,
-            epoch_s=time.time() - time.monotonic(),
-        )
-
+    decider_of = partial(
+        Decider,
+        policy=policy,
+        default=default_policy,
+        shadow=shadow,
+        plan=plan,
+        canary=trial,
+        epoch_s=time.time() - time.monotonic(),
+    )
     loaded = fleet if isinstance(fleet, Fleet) else load_fleet(fleet)
     decider = decider_of(loaded)
     Targets(loaded)  # refuses a fleet without addresses before anything is opened

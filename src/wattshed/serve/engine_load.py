@@ -57,6 +57,8 @@ TOTAL = "_total"
 KNOWN = frozenset(
     name + end for of in ENGINES.values() for kind in of for name in kind for end in ("", TOTAL)
 )
+BEGINS = tuple(sorted({name.removesuffix(TOTAL) for name in KNOWN}))
+"""Of their lines: pages are long, and 64 of them may come each second."""
 RANKS = frozenset(("tp_rank", "pp_rank", "moe_ep_rank", "pid"))
 """Labels of processes that work on the same requests."""
 
@@ -95,17 +97,38 @@ class Others:
     prompt_tokens: int = 0
 
 
+class Most(NamedTuple):
+    """The most that we had at any time lately.
+
+    Attributes
+    ----------
+    requests : int
+        At the engine.
+    waiting : int
+        Of these, for their first token.
+    """
+
+    requests: int
+    waiting: int
+
+
+NONE = Most(0, 0)
+
+
 @dataclass
 class Watch:
     """What is known of an engine from its own words.
 
     Attributes
     ----------
+    before : Most
+        In the time before the last question.
     error : str or None
         Why the last attempt to ask failed; None where it did not.
     """
 
     load: EngineLoad | None = None
+    before: Most = NONE
     others: Others | None = None
     error: str | None = None
 
@@ -123,7 +146,8 @@ def read_load(page: str) -> EngineLoad:
         If no engine that is known has such a page, or it is malformed.
     """
     by_name: dict[str, list[Sample]] = {}
-    for sample in samples_of(page, KNOWN):
+    lines = [line for line in page.splitlines() if line.startswith(BEGINS)]
+    for sample in samples_of("\n".join(lines), KNOWN):
         by_name.setdefault(sample.name.removesuffix(TOTAL), []).append(sample)
     for engine, names in ENGINES.items():
         running = _first(by_name, names.running)
@@ -150,33 +174,34 @@ def _first(by_name: dict[str, list[Sample]], names: Iterable[str]) -> list[float
 
 
 def others_of(
-    load: EngineLoad, before: Endpoint, after: Endpoint, kv_tokens: int | None, at_s: float
+    load: EngineLoad, own: Endpoint, most: Most, kv_tokens: int | None, at_s: float
 ) -> Others:
     """What an engine has that we did not send.
 
-    Between our question and its answer our own requests come and go: as many as there were at the
-    one time or the other are taken for ours, so that none of them is counted twice. Its queue is
-    compared with our requests that wait or whose prompts it processes, all of which might be there.
+    Our own requests come and go while we ask, and engines tell of a moment ago: SGLang of some
+    steps before. So as many as we had at any time lately are taken for ours, and none of them is
+    counted twice. Its queue is compared with those of ours that wait or whose prompts it processes,
+    all of which might be there.
 
     Parameters
     ----------
     load : EngineLoad
-    before, after : Endpoint
-        Our own account when the engine was asked, and when it had answered.
+    own : Endpoint
+        By our own account, now.
+    most : Most
+        Of ours, at any time lately.
     kv_tokens : int or None
         Tokens that its KV cache holds. Where that or its use is not known, each request of others
         is taken to hold as much as one of ours does there, and nothing where there is none of ours.
     at_s : float
     """
-    ours = max(before.running + before.waiting, after.running + after.waiting)
-    total = max(0, load.running + load.waiting - ours)
-    waiting = min(total, max(0, load.waiting - max(before.waiting, after.waiting)))
+    total = max(0, load.running + load.waiting - most.requests)
+    waiting = min(total, max(0, load.waiting - most.waiting))
     running = total - waiting
-    context = _each(after.context_tokens, after.running) * running
+    context = _each(own.context_tokens, own.running) * running
     if load.cache is not None and kv_tokens is not None and running:
-        held = max(before.context_tokens, after.context_tokens)
-        context = max(0.0, load.cache * kv_tokens - held)
-    prompts = _each(after.prompt_tokens, after.waiting) * waiting
+        context = max(0.0, load.cache * kv_tokens - own.context_tokens)
+    prompts = _each(own.prompt_tokens, own.waiting) * waiting
     return Others(at_s, running, waiting, round(context), round(prompts))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from wattshed.serve.engine_load import others_of, read_load
+from wattshed.serve.engine_load import Most, others_of, read_load
 from wattshed.serve.target import Target
 from wattshed.serve.upstream import Pool, UpstreamError
 
@@ -33,7 +33,7 @@ async def scrape(target: Target, pool: Pool, clock: Callable[[], float], seconds
     What fails leaves what is known, until that is too old. It is logged once, and once when the
     engine answers again.
     """
-    watch, before = target.watch, target.own(clock())
+    watch = target.watch
     try:
         load = read_load(await pool.metrics_page(target, seconds))
     except (UpstreamError, ValueError) as error:
@@ -46,12 +46,14 @@ async def scrape(target: Target, pool: Pool, clock: Callable[[], float], seconds
                 getattr(error, "detail", ""),
             )
         watch.error = str(error)
+        watch.before = Most(*target.account.take_most())
         return
     if watch.error is not None:
         log.warning("%s: its metrics can be read again", target.name)
-    now = clock()
-    watch.error, watch.load = None, load
-    watch.others = others_of(load, before, target.own(now), target.kv_tokens, now)
+    now, latest = clock(), Most(*target.account.take_most())
+    most = Most(*map(max, zip(watch.before, latest, strict=True)))
+    watch.error, watch.load, watch.before = None, load, latest
+    watch.others = others_of(load, target.own(now), most, target.kv_tokens, now)
 
 
 def engine_gauges(targets: Iterable[Target], now_s: float) -> Iterable[Metric]:
