@@ -22,13 +22,21 @@ from wattshed.cli import main
 from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.records import Endpoint, Request
+from wattshed.report.ledger_comparison import comparison_tables
 from wattshed.serve.background import background
 from wattshed.serve.canary import Canary
-from wattshed.serve.comparison import comparisons_of, newcombe, ratio, welch
+from wattshed.serve.comparison import (
+    comparisons_of,
+    newcombe,
+    ratio,
+    welch,
+    with_comparisons,
+)
 from wattshed.serve.decide import Decider
 from wattshed.serve.ledger import Ledger, requests
-from wattshed.serve.rows import SCHEMA
+from wattshed.serve.rows import SCHEMA, read_rows
 from wattshed.serve.simulated import simulated_app
+from wattshed.serve.summary import summarise
 
 CHAT = "/v1/chat/completions"
 FLEET = load_fleet("mixed-70b")
@@ -219,10 +227,9 @@ def test_the_report_compares_the_groups(tmp_path: Path) -> None:
         ledger.append({column.name: row[column.name] for column in requests.columns})
     assert ledger.close() == 0
     command = ["report", str(tmp_path / "l.sqlite")]
-    done = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    changes = pl.read_csv(tmp_path / "out/canary-1-change.csv")
-    assert changes["verdict"].to_list() == ["less", "less", "not significant"]
+    rows = read_rows(str(tmp_path / "l.sqlite"))
+    (_, changes) = comparison_tables(with_comparisons(summarise(rows), rows))
+    assert [row[-1] for row in changes.rows] == ["less", "less", "not significant"]
     answer = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
     (told,) = answer["results"]["comparisons"]
     assert told["differences"][1]["interval"]["high"] < 0

@@ -260,3 +260,25 @@ def test_a_page_that_is_too_long_is_given_up() -> None:
     assert target.watch.error == f"sent more than {LONGEST_PAGE} bytes"
     assert target.watch.age_s(time.monotonic()) == math.inf
     assert target.state(0.0, healthy=True) == target.own(0.0)
+
+
+def test_the_key_goes_with_the_question_but_not_to_another_port() -> None:
+    heard: list[str | None] = []
+
+    async def metrics(request: Request) -> Response:
+        heard.append(request.headers.get("authorization"))
+        return Response(VLLM)
+
+    async def ask(*targets: Target) -> None:
+        pool = Pool()
+        for target in targets:
+            await scrape(target, pool, time.monotonic, 10.0)
+            assert target.watch.error is None
+        await pool.close()
+
+    with background(Starlette(routes=[Route("/metrics", metrics)])) as url:
+        here = Target("a/0", DEPLOYMENT, Upstream([url], metrics="/metrics"), url, "sk-1")
+        beside = Upstream(["http://127.0.0.1:1"], metrics=f"{url}/metrics")
+        there = Target("a/0", DEPLOYMENT, beside, "http://127.0.0.1:1", "sk-1")
+        asyncio.run(ask(here, there))
+    assert heard == ["Bearer sk-1", None]

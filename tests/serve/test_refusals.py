@@ -7,10 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wattshed as ws
+from wattshed.cli import main
+from wattshed.serve.background import background
 from wattshed.serve.call import Newcomer
 from wattshed.serve.keys import Holder, KeyEntry
 from wattshed.serve.ledger import LATER, Ledger, requests
@@ -19,6 +24,13 @@ from wattshed.serve.refused import RefusedError
 from wattshed.serve.rows import read_rows
 from wattshed.serve.summary import summarise
 
+FLEET = """
+[[deployments]]
+name = "h100"
+profile = "splitwise/h100-80gb-tp8/llama-2-70b"
+[deployments.upstream]
+urls = ["http://127.0.0.1:1"]
+"""
 PATH = "/v1/chat/completions"
 SECRETS = {"authorization": "Bearer sk-secret"}
 
@@ -86,6 +98,23 @@ def test_reports_count_what_a_row_stands_for(tmp_path: Path) -> None:
     assert len(rows) == MOST_ROWS + 1
     total = summarise(rows).total
     assert (total.requests, total.outcomes) == (50, {"refused": 50})
+
+
+def test_a_flood_is_in_the_ledger_when_the_gateway_has_ended(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(FLEET)
+    app = ws.gateway(fleet, policy="least-loaded", ledger=f"sqlite:///{tmp_path / 'l.sqlite'}")
+    with background(app) as url, httpx.Client() as client:
+        for _ in range(40):
+            assert client.post(url + PATH, content=b"{").status_code == 400
+    rows = read_rows(str(tmp_path / "l.sqlite"))
+    total = summarise(rows).total
+    assert (total.requests, total.outcomes) == (40, {"refused": 40})
+    done = CliRunner().invoke(
+        main, ["explain", rows["id"].item(0), "--ledger", str(tmp_path / "l.sqlite")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "invalid_json" in done.stdout
 
 
 def older(path: Path) -> None:

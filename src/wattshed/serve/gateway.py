@@ -131,7 +131,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close them, and write what is still to be written."""
-        self.settle_refusals()
+        self.settle_refusals(last=True)
         if self._pool is not None:
             await self._pool.close()
 
@@ -212,10 +212,10 @@ class Gateway:
             for row in rows:
                 self.ledger.append(row)
 
-    def settle_refusals(self) -> None:
-        """Write what was only counted of requests that were refused."""
+    def settle_refusals(self, *, last: bool = False) -> None:
+        """Write what was only counted of requests that were refused, at the end all of it."""
         if not self.ledger.overflows:
-            for row in self.refusals.due(self.clock()):
+            for row in self.refusals.rest() if last else self.refusals.due(self.clock()):
                 self.ledger.append(row)
 
     def _new_id(self) -> str:

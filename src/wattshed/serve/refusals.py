@@ -78,6 +78,10 @@ class Refusals:
         if int(now_s) == self._second:
             return []
         self._second = int(now_s)
+        return self.rest()
+
+    def rest(self) -> list[dict[str, Any]]:
+        """Rows for what was only counted up to now: at the end."""
         rows = [
             {**row, "model": None, "path": None, "stands_for": self._seen[kind] - MOST_ROWS}
             for kind, row in self._last.items()
