@@ -212,7 +212,7 @@ def test_a_saving_of_every_request_is_found_with_its_sign(
 def test_what_cannot_be_compared_says_why() -> None:
     rows = rows_of({"control": [5.0, 6.0], "canary": [4.0]})
     (found,) = comparisons_of(frame(rows))
-    assert {d.reason for d in found.differences} == {"fewer than two requests in one of the groups"}
+    assert all(d.reason.startswith("fewer than two") for d in found.differences)
     rows = rows_of({"control": [5.0, 6.0]}) + rows_of({"canary": [4.0, 5.0]}, boundary="wall")
     (found,) = comparisons_of(frame(rows))
     assert [d.reason for d in found.differences] == ["energies of unlike boundaries"] * 2 + [""]

@@ -106,7 +106,7 @@ async def settle_for_ever(gateway: Gateway) -> None:
     """Write each second what was only counted in the one before."""
     while True:
         await asyncio.sleep(1.0)
-        gateway.settle_refusals()
+        gateway.door.settle(gateway.clock())
 
 
 async def probe(gateway: Gateway) -> None:

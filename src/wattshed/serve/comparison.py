@@ -20,6 +20,7 @@ LEVEL = 0.95
 WELCH = "difference of ratios of sums, linearised; Student's t with Welch's degrees of freedom"
 NEWCOMBE = "difference of proportions, Newcombe's hybrid of Wilson's scores"
 FEW = "fewer than two requests in one of the groups"
+FEW_PROMISES = "fewer than two promises that could be seen in one of the groups"
 UNLIKE = "energies of unlike boundaries"
 
 
@@ -97,7 +98,7 @@ def _numbers(rows: pl.DataFrame, column: str | None) -> Array:
 def _kept(canary: pl.Series, control: pl.Series) -> LedgerDifference:
     """Of the parts of the promises that were kept."""
     if min(len(canary), len(control)) < 2:
-        return LedgerDifference("attainment", None, None, FEW)
+        return LedgerDifference("attainment", None, None, FEW_PROMISES)
     one, other = ((int(each.sum()), len(each)) for each in (canary, control))
     value = one[0] / one[1] - other[0] / other[1]
     return LedgerDifference("attainment", value, newcombe(one, other))

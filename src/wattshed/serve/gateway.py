@@ -23,7 +23,7 @@ from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.placing import Placing
-from wattshed.serve.refusals import Refusals
+from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
@@ -118,7 +118,7 @@ class Gateway:
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
-        self.refusals = Refusals()
+        self.door = Door(ledger)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
@@ -131,7 +131,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close them, and write what is still to be written."""
-        self.settle_refusals(last=True)
+        self.door.close()
         if self._pool is not None:
             await self._pool.close()
 
@@ -179,7 +179,7 @@ class Gateway:
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
             call = self.take_in(newcomer, body)
         except RefusedError as refused:
-            self._turn_away(newcomer, refused)
+            self.door.turn_away(newcomer, refused, self._new_id(), self.clock())
             await reply.refuse(refused)
             return
         except ClientLeftError:
@@ -204,19 +204,6 @@ class Gateway:
         RefusedError
         """
         return None if self.keys is None else self.keys.identify(headers.get("authorization"))
-
-    def _turn_away(self, newcomer: Newcomer, refused: RefusedError) -> None:
-        """Remember a request that gets no further, unless the ledger is full."""
-        rows = self.refusals.note(newcomer, refused, self._new_id(), self.clock())
-        if not self.ledger.overflows:
-            for row in rows:
-                self.ledger.append(row)
-
-    def settle_refusals(self, *, last: bool = False) -> None:
-        """Write what was only counted of requests that were refused, at the end all of it."""
-        if not self.ledger.overflows:
-            for row in self.refusals.rest() if last else self.refusals.due(self.clock()):
-                self.ledger.append(row)
 
     def _new_id(self) -> str:
         return f"{self._prefix}{next(self._numbers):012x}"
@@ -266,7 +253,7 @@ class Gateway:
             route,
             self.setup,
             candidates,
-            newcomer.arrived_at,
+            time.time(),
             forward,
             holder,
         )

@@ -99,7 +99,7 @@ class Metrics(Collector):
             "Requests that were refused before they were sent.",
             labels=["reason", "status"],
         )
-        for (reason, status), number in gateway.refusals.counts.items():
+        for (reason, status), number in gateway.door.refusals.counts.items():
             refused.add_metric([reason, str(status)], number)
         yield refused
         yield GaugeMetricFamily(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wattshed.serve.call import Newcomer
-from wattshed.serve.ledger import requests
+from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.refused import RefusedError
 
 MOST_ROWS = 10
@@ -89,6 +89,32 @@ class Refusals:
         self._seen.clear()
         self._last.clear()
         return rows
+
+
+class Door:
+    """Where requests are turned away, and a row is left, unless the ledger is full."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.refusals, self._ledger = Refusals(), ledger
+
+    def turn_away(
+        self, newcomer: Newcomer, refused: RefusedError, row_id: str, now_s: float
+    ) -> None:
+        """Remember a request that gets no further."""
+        self._write(self.refusals.note(newcomer, refused, row_id, now_s))
+
+    def settle(self, now_s: float) -> None:
+        """Write what was only counted in seconds that are over."""
+        self._write(self.refusals.due(now_s))
+
+    def close(self) -> None:
+        """Write all that was only counted."""
+        self._write(self.refusals.rest())
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        if not self._ledger.overflows:
+            for row in rows:
+                self._ledger.append(row)
 
 
 def refused_row(newcomer: Newcomer, kind: Kind, row_id: str) -> dict[str, Any]:
