@@ -105,7 +105,7 @@ class Decider:
         name, decides, arm = self._who(request)
         decision = decides.decide(request, endpoints, now_s)
         shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
-        return Choice(decision, name, shadow, arm)
+        return Choice(decision, name, shadow, arm=arm)
 
     def _who(self, request: Request) -> tuple[str, Policy, str | None]:
         """The policy that decides for a request, and the group that it is in.

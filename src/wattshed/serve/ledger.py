@@ -177,10 +177,12 @@ def _add_later_columns(engine: sql.Engine) -> None:
     """Bring an older ledger up to date; its rows stay as they are."""
     there = {column["name"] for column in sql.inspect(engine).get_columns(requests.name)}
     missing = [c for c in requests.columns if c.info == LATER and c.name not in there]
+    # Two gateways may open one; SQLite has no such words, and is for one gateway.
+    add = "ADD COLUMN IF NOT EXISTS" if engine.dialect.name == "postgresql" else "ADD COLUMN"
     with engine.begin() as connection:
         for column in missing:
             words = sql.schema.CreateColumn(column).compile(dialect=engine.dialect)
-            connection.execute(sql.text(f"ALTER TABLE {requests.name} ADD COLUMN {words}"))
+            connection.execute(sql.text(f"ALTER TABLE {requests.name} {add} {words}"))
 
 
 def _refuse_memory(engine: sql.Engine) -> None:
