@@ -89,7 +89,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, interval_s: float = 0.05) -> None:
-        self._engine = open_database(url)
+        self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
         self._insert = _insert(self._engine)
         self._rows: list[dict[str, Any]] = []

@@ -93,7 +93,9 @@ class Metrics(Collector):
             running.add_metric([target.name], state.running)
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
-        yield from (running, waiting, up, *engine_gauges(gateway.targets, now))
+        active = GaugeMetricFamily("wattshed_policy_active", "Decides now.", labels=["policy"])
+        active.add_metric([gateway.decider.active], 1.0)
+        yield from (running, waiting, up, active, *engine_gauges(gateway.targets, now))
         refused = CounterMetricFamily(
             "wattshed_refused_requests",
             "Requests that were refused before they were sent.",

@@ -60,7 +60,7 @@ def read_rows(
     if request is not None:
         asked = asked.where(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
-    with _reading(source) as connection:
+    with reading(source) as connection:
         asked = asked.add_columns(*_selected(connection, columns))
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
@@ -76,7 +76,7 @@ def shown(source: str) -> str:
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[sql.Connection]:
+def reading(source: str) -> Iterator[sql.Connection]:
     """A connection that cannot write.
 
     Raises
