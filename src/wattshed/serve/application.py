@@ -28,7 +28,7 @@ def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
     canary: str | None = None,
     canary_share: float = 0.05,
     plan: str | Path | None = None,
-    ledger: str = "sqlite:///ledger.sqlite",
+    ledger: str = "ledger.sqlite",
     keys: str | Path | None = None,
     settings: Settings | None = None,
 ) -> Starlette:
@@ -53,7 +53,7 @@ def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
     plan : str or Path, optional
         plan.json of the fleet, for the policy ``prices``.
     ledger : str
-        Database, in the words of SQLAlchemy.
+        SQLite file, or the URL of a PostgreSQL database.
     keys : str or Path, optional
         File of API keys; without it everybody may ask.
     settings : Settings, optional

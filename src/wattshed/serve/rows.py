@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sql
 
-from wattshed.errors import FileError, ParameterError
-from wattshed.serve.ledger import LATER, requests
+from wattshed.errors import FileError
+from wattshed.serve.ledger import LATER, database_url, requests
 
 BATCH = 50_000
 """Rows that are read at once."""
@@ -72,7 +72,7 @@ def read_rows(
 
 def shown(source: str) -> str:
     """A ledger's name for people: no password."""
-    return _url(source).render_as_string() if "://" in source else source
+    return database_url(source).render_as_string() if "://" in source else source
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def reading(source: str) -> Iterator[sql.Connection]:
 
 
 def _engine(source: str, label: str) -> sql.Engine:
-    url = _url(source)
+    url = database_url(source)
     kind = url.get_backend_name()
     if kind == "postgresql":
         only_reads = {"postgresql_readonly": True}
@@ -124,16 +124,6 @@ def _mode(path: Path) -> str:
     effective = os.access in os.supports_effective_ids
     kept = not log.exists() and not os.access(path.parent, os.W_OK, effective_ids=effective)
     return "immutable=1" if kept else "mode=ro"
-
-
-def _url(source: str) -> sql.URL:
-    if "://" not in source:
-        return sql.URL.create("sqlite", database=source)
-    try:
-        return sql.make_url(source)
-    except (sql.exc.ArgumentError, ValueError):
-        cure = "write it as postgresql+psycopg://user@host/name"
-        raise ParameterError("the ledger", "is no URL of a database", cure) from None
 
 
 def _selected(connection: sql.Connection, columns: Sequence[str]) -> list[sql.ColumnElement[Any]]:
