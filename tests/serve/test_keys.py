@@ -163,7 +163,18 @@ def test_keys_models_and_budgets_hold(live: Callable[..., Any], engine: str, cap
     assert status("k2", model="auto") == 200
     assert status("k3") == 200
     assert status("k3") == 429  # one answer has used up an hour's joule
-    assert [row["tenant"] for row in started.rows()] == ["of k1", "of k2", "of k3"]
+    rows = started.rows()
+    served = [row["tenant"] for row in rows if row["outcome"] == "served"]
+    assert served == ["of k1", "of k2", "of k3"]
+    refused = [(r["tenant"], r["model"], r["reason"], r["status"]) for r in rows if r["reason"]]
+    assert refused == [
+        ("", None, "invalid_api_key", 401),
+        ("", None, "invalid_api_key", 401),
+        ("of k2", "llama", "model_not_allowed", 403),
+        ("of k3", "llama", "joules_budget", 429),
+    ]
+    metrics = HTTP.get(started.url + "/metrics").text
+    assert 'refused_requests_total{reason="invalid_api_key",status="401"} 2.0' in metrics
     listed = HTTP.get(started.url + "/v1/models", headers=bearer("k2")).json()["data"]
     assert [model["id"] for model in listed] == ["auto"]
     assert HTTP.get(started.url + "/v1/models").status_code == 401

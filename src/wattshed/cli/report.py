@@ -94,6 +94,7 @@ def report(
     with errors_at_the_edge():
         read_rows, shown = reader()
         from wattshed.errors import FileError, ParameterError
+        from wattshed.serve.comparison import with_comparisons
         from wattshed.serve.summary import COLUMNS, summarise
 
         if export is not None and export.suffix not in (".csv", ".parquet"):
@@ -106,7 +107,7 @@ def report(
         if rows.is_empty():
             within = " within these times" if since_s is not None or until_s is not None else ""
             raise FileError(name, f"has no requests{within}", "send some, or widen the times")
-        summary = summarise(rows)
+        summary = with_comparisons(summarise(rows), rows)
         if fleet is not None:
             from wattshed.serve.impacts import with_impacts
 

@@ -40,6 +40,8 @@ from wattshed.records.iteration import (
 )
 from wattshed.records.ledger import (
     Explanation,
+    LedgerComparison,
+    LedgerDifference,
     LedgerForecast,
     LedgerGroup,
     LedgerImpact,
@@ -140,6 +142,8 @@ __all__ = [
     "Knees",
     "KnobFinding",
     "Latency",
+    "LedgerComparison",
+    "LedgerDifference",
     "LedgerForecast",
     "LedgerGroup",
     "LedgerImpact",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from wattshed.records.common import Interval
 from wattshed.records.site import Impact
 
 
@@ -99,6 +100,45 @@ class LedgerImpact(msgspec.Struct, frozen=True):
     impact: Impact
 
 
+class LedgerDifference(msgspec.Struct, frozen=True):
+    """By how much a figure of the canary's requests is above that of the others.
+
+    Attributes
+    ----------
+    name : str
+        Field of `LedgerGroup`.
+    value : float or None
+    interval : Interval or None
+        None where there is no value. A difference is significant if 0 is not inside.
+    reason : str
+        Why there is none.
+    """
+
+    name: str
+    value: float | None
+    interval: Interval | None
+    reason: str = ""
+
+
+class LedgerComparison(msgspec.Struct, frozen=True):
+    """A canary against the policy that decided beside it, for requests drawn by their ids.
+
+    Attributes
+    ----------
+    policy, canary_policy : str
+    control, canary : LedgerGroup
+        Requests that each decided for.
+    differences : list of LedgerDifference
+        canary - control.
+    """
+
+    policy: str
+    canary_policy: str
+    control: LedgerGroup
+    canary: LedgerGroup
+    differences: list[LedgerDifference]
+
+
 class LedgerSummary(msgspec.Struct, frozen=True):
     """What a ledger adds up to.
 
@@ -111,6 +151,8 @@ class LedgerSummary(msgspec.Struct, frozen=True):
     no_site : int or None
         Requests with energy whose deployment has no site in the fleet, and which `impacts` leaves
         out; None without a fleet.
+    comparisons : list of LedgerComparison
+        Of canaries; empty where there was none.
     """
 
     first_at: float
@@ -123,6 +165,7 @@ class LedgerSummary(msgspec.Struct, frozen=True):
     forecasts: list[LedgerForecast]
     impacts: list[LedgerImpact] | None = None
     no_site: int | None = None
+    comparisons: list[LedgerComparison] = []
 
 
 class WeighedEndpoint(msgspec.Struct, frozen=True):

@@ -26,6 +26,10 @@ class Request(msgspec.Struct, frozen=True):
         Quantile of the forecast for which latency is promised; the forecast itself if None.
     tenant : str
         Whose budget it is charged to.
+    energy_weight : float or None
+        λ that it wishes to be decided with, from 0 to 1; None for none.
+    greenest : bool
+        Whether it wishes to go where it needs least energy, or carbon, however late.
     """
 
     id: str
@@ -37,6 +41,8 @@ class Request(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
     late_output_tokens: float | None = None
     tenant: str = ""
+    energy_weight: float | None = None
+    greenest: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True):

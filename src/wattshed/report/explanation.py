@@ -13,11 +13,18 @@ def asked_text(found: Explanation) -> str:
     asked = found.asked
     when = datetime.fromtimestamp(found.arrived_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     by = f" by {asked['tenant']}" if asked["tenant"] else ""
-    text = f"{found.id}: {asked['model']} at {asked['path']}, asked {when}{by}"
+    model = asked["model"] or "a model that was not read"
+    text = f"{found.id}: {model} at {asked['path']}, asked {when}{by}"
     if asked["slo_class"]:
         text += f", class {asked['slo_class']}"
     if asked["deadline_s"] is not None:
         text += f", within {asked['deadline_s']} s"
+    if asked.get("energy_weight") is not None:
+        text += f", weight of energy {asked['energy_weight']:g}"
+    if asked.get("greenest"):
+        text += ", the greenest"
+    if asked["input_estimate"] is None:
+        return f"{text}."
     text += f". About {_number(asked['input_estimate'])} input tokens"
     text += f"; {_number(asked['expected_output_tokens'])} output tokens expected"
     return f"{text}, 90 % sure {_number(asked['late_output_tokens'])} or fewer."
@@ -51,6 +58,8 @@ def became_text(found: Explanation) -> str:
     """What became of it, in sentences."""
     became = found.became
     text = f"Outcome: {became['outcome']}, status {became['status']}"
+    if became.get("reason"):
+        text += f" ({became['reason']})"
     if became["end_s"] is not None:
         text += f", after {_number(became['end_s'])} s"
         if became["first_s"] is not None:

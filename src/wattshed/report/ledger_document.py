@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from wattshed import __version__
 from wattshed.records import LedgerGroup, LedgerSummary, Provenance
 from wattshed.report.document import Cell, Chart, Document, Map, Section, Series, Table
+from wattshed.report.ledger_comparison import comparison_tables
 from wattshed.report.text import format_number
 from wattshed.units import SECONDS_PER_HOUR, human_energy, kwh
 
@@ -29,7 +30,7 @@ def ledger_tables(found: LedgerSummary) -> list[Table]:
     """All tables of a summary but those of hours and outcomes: the short view for a terminal."""
     names = ("tenants", "models", "endpoints")
     groups = [group_table(found, name, note=NOTE if name == names[-1] else "") for name in names]
-    others = [forecasts_table(found), impacts_table(found)]
+    others = [*comparison_tables(found), forecasts_table(found), impacts_table(found)]
     return [*groups, *(table for table in others if table.rows)]
 
 
@@ -51,7 +52,8 @@ def ledger_document(
         for field, (_, title) in GROUPS.items()
     ]
     sections.append(Section("What became of the requests", tables=[outcomes_table(found)]))
-    for table in (forecasts_table(found), impacts_table(found), factors_table(found)):
+    others = [forecasts_table(found), impacts_table(found), factors_table(found)]
+    for table in [*comparison_tables(found), *others]:
         if table.rows:
             sections.append(Section(table.title, tables=[table]))
     return Document(

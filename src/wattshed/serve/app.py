@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
 from wattshed.serve.dashboard import Dashboard
+from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.logs import about
 from wattshed.serve.metrics import Metrics
@@ -26,6 +27,7 @@ from wattshed.serve.recent import Recent
 from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
+from wattshed.serve.scraping import scrape_for_ever
 
 log = logging.getLogger("wattshed.serve")
 
@@ -36,7 +38,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await gateway.open()
-        tasks = [asyncio.create_task(probe(gateway))]
+        tasks = [asyncio.create_task(work) for work in chores(gateway)]
         if reloader is not None:
             tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
         try:
@@ -113,6 +115,23 @@ async def describe(_: Request) -> Response:
     return _json(200, openapi())
 
 
+def chores(gateway: Gateway) -> list[Coroutine[None, None, None]]:
+    """What a gateway does besides serving, for ever."""
+    every_s = gateway.settings.scrape_s
+    return [
+        probe(gateway),
+        settle_for_ever(gateway),
+        scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s),
+    ]
+
+
+async def settle_for_ever(gateway: Gateway) -> None:
+    """Write each second what was only counted in the one before."""
+    while True:
+        await asyncio.sleep(1.0)
+        gateway.door.settle(gateway.clock())
+
+
 async def probe(gateway: Gateway) -> None:
     """Look at the health of every endpoint, again and again."""
     seconds = gateway.settings.probe_s
@@ -145,10 +164,19 @@ def readiness(gateway: Gateway) -> dict[str, object]:
         "ready": any(endpoints.values()) and error is None,
         "endpoints": endpoints,
         "policy": gateway.decider.active,
+        "canary": canary_words(gateway.decider),
         "ledger": error or "ok",
         "ledger_backlog": gateway.ledger.backlog,
         "waiting": gateway.waiting.waiting,
     }
+
+
+def canary_words(decider: Decider) -> dict[str, object] | None:
+    """The policy on trial, and whether it is: the kill switch ends it, too."""
+    trial = decider.canary
+    if trial is None:
+        return None
+    return {"policy": trial.policy, "share": trial.share, "active": not decider.is_off}
 
 
 def may_look(gateway: Gateway, request: Request) -> bool:

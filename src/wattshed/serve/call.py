@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,32 @@ from wattshed.serve.keys import Holder
 from wattshed.serve.receipt import Receipt
 from wattshed.serve.setup import Setup
 from wattshed.serve.target import Target
+
+
+@dataclass(eq=False)
+class Newcomer:
+    """A request before it is known whether it is one that can be served.
+
+    Attributes
+    ----------
+    arrived_at : float
+        Seconds since 1970.
+    holder : Holder or None
+        Whose key it came with.
+    model : str or None
+        That it asks for; None until its body was read.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    arrived_at: float
+    holder: Holder | None = None
+    model: str | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whom it is charged to; empty where nobody is."""
+        return self.holder.tenant if self.holder else ""
 
 
 @dataclass(eq=False)
@@ -39,6 +65,8 @@ class Call:
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
+    reason : str or None
+        Code of the error that the gateway answered with.
     """
 
     id: str
@@ -63,6 +91,7 @@ class Call:
     receipt: Receipt | None = None
     simulated: bool = False
     outcome: str = "failed"
+    reason: str | None = None
     status: int = 0
 
     @property
@@ -140,4 +169,9 @@ def row_of(call: Call) -> dict[str, Any]:
         "kept": kept(call),
         "outcome": call.outcome,
         "status": call.status,
+        "energy_weight": request.energy_weight,
+        "greenest": request.greenest,
+        "arm": choice.arm if choice else None,
+        "reason": call.reason,
+        "stands_for": None,
     }

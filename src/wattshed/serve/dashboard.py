@@ -107,7 +107,7 @@ class Dashboard:
         error, decider = gateway.ledger.error, gateway.decider
         endpoints = []
         for target in gateway.targets:
-            state = target.state(healthy=True)
+            state = target.own(now_s)
             endpoints.append(
                 EndpointNow(
                     target.name,

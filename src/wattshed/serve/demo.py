@@ -30,7 +30,7 @@ def demo_fleet(speed: float = 1.0) -> Iterator[Fleet]:
     with ExitStack() as stack:
         urls = [stack.enter_context(background(simulated_app(d, speed))) for d in chosen]
         live = [
-            structs.replace(d, upstream=Upstream([url], MODELS))
+            structs.replace(d, upstream=Upstream([url], MODELS, metrics="/metrics"))
             for d, url in zip(chosen, urls, strict=True)
         ]
         yield structs.replace(fleet, deployments=live)

@@ -8,6 +8,7 @@ import msgspec
 
 from wattshed.errors import TableError
 from wattshed.records import Explanation, WeighedDeployment, WeighedEndpoint
+from wattshed.serve.canary import CANARY
 
 ASKED = (
     "tenant",
@@ -15,6 +16,8 @@ ASKED = (
     "model",
     "slo_class",
     "deadline_s",
+    "energy_weight",
+    "greenest",
     "input_estimate",
     "expected_output_tokens",
     "late_output_tokens",
@@ -22,6 +25,7 @@ ASKED = (
 BECAME = (
     "outcome",
     "status",
+    "reason",
     "sent_s",
     "first_s",
     "end_s",
@@ -117,7 +121,8 @@ def _why(
     failed = [f"{name} failed it before: {reason}." for name, reason in tried.items()]
     if row["endpoint"] is None:
         return [*failed, "It was sent nowhere."]
-    found = [f"{row['policy']} sent it to {row['endpoint']}.", *_by_cost(row, weighed)]
+    who = f"{row['policy']}, the canary," if row["arm"] == CANARY else row["policy"]
+    found = [f"{who} sent it to {row['endpoint']}.", *_by_cost(row, weighed)]
     found += _by_joules(row["deployment"], candidates)
     if row["shadow_endpoint"] is not None:
         same = row["shadow_endpoint"] == row["endpoint"]

@@ -18,13 +18,14 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Request, Served
 from wattshed.serve.body import engine_body, read_ask
-from wattshed.serve.call import Call, kept, row_of
+from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.logs import about
 from wattshed.serve.placing import Placing
+from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
@@ -33,6 +34,7 @@ from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
 from wattshed.serve.upstream import Pool, UpstreamError, check_status
 from wattshed.serve.waiting import WaitingRoom
+from wattshed.serve.wishes import read_wish
 
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
@@ -63,6 +65,8 @@ class Settings:
         may be saved up: an engine that dies fails all that it had at once.
     probe_s : float
         Time between two looks at the health of an endpoint.
+    scrape_s : float
+        Time between two looks at what an engine tells of its load.
     stall_s : float
         How long a client may take to send its request, or take nothing of its answer.
     loopback : bool
@@ -77,9 +81,10 @@ class Settings:
     probe_s: float = 5.0
     stall_s: float = 60.0
     loopback: bool = True
+    scrape_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "stall_s"):
+        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "scrape_s", "stall_s"):
             if not getattr(self, name) > 0:
                 raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
 
@@ -127,6 +132,7 @@ class Gateway:
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock, self.wall = time.monotonic, time.time
         self.waiting = WaitingRoom(self.settings.seats)
+        self.door = Door(ledger)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
@@ -138,7 +144,8 @@ class Gateway:
         self._pool = Pool()
 
     async def close(self) -> None:
-        """Close them."""
+        """Close them, and write what is still to be written."""
+        self.door.close()
         if self._pool is not None:
             await self._pool.close()
 
@@ -180,12 +187,13 @@ class Gateway:
         """Answer a request."""
         limits = self.settings
         reply = Reply(send, limits.stall_s)
+        newcomer = Newcomer(scope["path"], Headers(scope=scope), self.wall())
         try:
-            headers = Headers(scope=scope)
-            holder = self.identify(headers)
+            newcomer.holder = self.identify(newcomer.headers)
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
-            call = self.take_in(scope["path"], headers, body, holder)
+            call = self.take_in(newcomer, body)
         except RefusedError as refused:
+            self.door.turn_away(newcomer, refused, self._new_id(), self.clock())
             await reply.refuse(refused)
             return
         except ClientLeftError:
@@ -212,9 +220,10 @@ class Gateway:
         """
         return None if self.keys is None else self.keys.identify(headers.get("authorization"))
 
-    def take_in(
-        self, path: str, headers: Mapping[str, str], body: bytes, holder: Holder | None = None
-    ) -> Call:
+    def _new_id(self) -> str:
+        return f"{self._prefix}{next(self._numbers):012x}"
+
+    def take_in(self, newcomer: Newcomer, body: bytes) -> Call:
         """Read a request, and forecast it.
 
         Raises
@@ -224,7 +233,8 @@ class Gateway:
         if self.ledger.overflows:
             message = "the ledger cannot be written; try again later"
             raise RefusedError(503, message, "ledger_full", retry_after_s=self.settings.probe_s)
-        ask = read_ask(path, body)
+        ask, headers, holder = read_ask(newcomer.path, body), newcomer.headers, newcomer.holder
+        newcomer.model = ask.model
         candidates = self.targets.by_model.get(ask.model)
         if candidates is None:
             known = ", ".join(self.targets.models)
@@ -233,12 +243,12 @@ class Gateway:
         if holder is not None:
             holder.check_model(ask.model)
             holder.admit(self.clock())
-        tenant = holder.tenant if holder else ""
+        tenant = newcomer.tenant
         m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
         route = (ask.model, tenant, ask.path, ask.stream)
         forecast = self.lengths.predict(route, m, ask.max_tokens)
         request = Request(
-            f"{self._prefix}{next(self._numbers):012x}",
+            self._new_id(),
             m,
             forecast.mean,
             self._slo_class(headers),
@@ -247,6 +257,7 @@ class Gateway:
             ask.max_tokens,
             forecast.late,
             tenant,
+            *read_wish(headers),
         )
         forward = forwarded(headers)
         forward["content-type"] = "application/json"
@@ -269,6 +280,7 @@ class Gateway:
         except RefusedError as refused:
             failed = "failed" if call.tried else "rejected"
             call.outcome = "broken" if reply.started else failed
+            call.reason = refused.code
             await reply.refuse(refused)
 
     async def _stop(self, call: Call, reply: Reply) -> None:

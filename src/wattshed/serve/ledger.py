@@ -25,6 +25,9 @@ LARGEST_BACKLOG = 100_000
 BATCH = 2_000
 """Rows of one commit."""
 
+LATER = {"later": True}
+"""Marks columns that older ledgers lack: they are added when one is opened, and read as null."""
+
 metadata = sql.MetaData()
 requests = sql.Table(
     "requests",
@@ -61,6 +64,11 @@ requests = sql.Table(
     sql.Column("kept", sql.Boolean),
     sql.Column("outcome", sql.Text, nullable=False),
     sql.Column("status", sql.Integer, nullable=False),
+    sql.Column("energy_weight", sql.Double, info=LATER),
+    sql.Column("greenest", sql.Boolean, info=LATER),
+    sql.Column("arm", sql.Text, info=LATER),
+    sql.Column("reason", sql.Text, info=LATER),
+    sql.Column("stands_for", sql.Integer, info=LATER),
 )
 
 
@@ -173,11 +181,24 @@ def open_database(url: str) -> sql.Engine:
             _refuse_memory(engine)
             sql.event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
+        _add_later_columns(engine)
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         found = f"cannot be opened: {_first_line(error)}"
         cure = "give a file such as ledger.sqlite, in a folder that can be written"
         raise FileError("--ledger", found, cure) from None
     return engine
+
+
+def _add_later_columns(engine: sql.Engine) -> None:
+    """Bring an older ledger up to date; its rows stay as they are."""
+    there = {column["name"] for column in sql.inspect(engine).get_columns(requests.name)}
+    missing = [c for c in requests.columns if c.info == LATER and c.name not in there]
+    # Two gateways may open one; SQLite has no such words, and is for one gateway.
+    add = "ADD COLUMN IF NOT EXISTS" if engine.dialect.name == "postgresql" else "ADD COLUMN"
+    with engine.begin() as connection:
+        for column in missing:
+            words = sql.schema.CreateColumn(column).compile(dialect=engine.dialect)
+            connection.execute(sql.text(f"ALTER TABLE {requests.name} {add} {words}"))
 
 
 def _refuse_memory(engine: sql.Engine) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from wattshed.serve.call import Call, kept
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.scraping import engine_gauges
 
 SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 40.96, 163.84)
 
@@ -88,13 +89,21 @@ class Metrics(Collector):
         waiting = GaugeMetricFamily("wattshed_requests_waiting", "Sent.", labels=["endpoint"])
         up = GaugeMetricFamily("wattshed_endpoint_up", "Can be sent to.", labels=["endpoint"])
         for target in gateway.targets:
-            state = target.state(healthy=True)
+            state = target.own(now)
             running.add_metric([target.name], state.running)
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
         active = GaugeMetricFamily("wattshed_policy_active", "Decides now.", labels=["policy"])
         active.add_metric([gateway.decider.active], 1.0)
-        yield from (running, waiting, up, active)
+        yield from (running, waiting, up, active, *engine_gauges(gateway.targets, now))
+        refused = CounterMetricFamily(
+            "wattshed_refused_requests",
+            "Requests that were refused before they were sent.",
+            labels=["reason", "status"],
+        )
+        for (reason, status), number in gateway.door.refusals.counts.items():
+            refused.add_metric([reason, str(status)], number)
+        yield refused
         yield GaugeMetricFamily(
             "wattshed_queue_requests", "Wait for room.", value=gateway.waiting.waiting
         )

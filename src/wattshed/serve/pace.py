@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wattshed.engines.model import BatchingDeployment, StepModel
+from wattshed.engines.model import UNLIMITED, BatchingDeployment, StepModel
 from wattshed.profiles import predict
 from wattshed.records import Deployment, IterationProfile, Profile
 from wattshed.replicas import batching
@@ -71,6 +71,19 @@ class Pace:
         self._some.set()
         return job
 
+    def load(self) -> dict[str, tuple[str, float]]:
+        """How busy it is now, by what vLLM calls it, with a text for people."""
+        waiting = [job for job in self._waiting if not job.left]
+        running = [job for job in self._running if not job.finished]
+        found = {
+            "num_requests_running": ("Requests that it works on.", float(len(running))),
+            "num_requests_waiting": ("Requests that wait.", float(len(waiting))),
+        }
+        if self._engine is not None and self._engine.kv_tokens < UNLIMITED:
+            held = sum(job.prompt_done + job.made for job in running) / self._engine.kv_tokens
+            found["kv_cache_usage_perc"] = ("Part of the KV cache in use.", held)
+        return found
+
     async def run(self) -> None:
         """Serve for ever."""
         while True:
@@ -91,6 +104,7 @@ class Pace:
     async def _query(self) -> None:
         """One query alone: its first token after r(m, 1), the others evenly until r(m, n)."""
         job = self._waiting.popleft()
+        self._running = [job]
         assert isinstance(self._profile, Profile)
         n = np.array([1.0, job.output_tokens])
         first_s, last_s = predict(self._profile, np.full(2, job.input_tokens), n).runtime_s
@@ -100,6 +114,7 @@ class Pace:
         while not job.finished:
             await self._until(float((last_s - first_s) / (job.output_tokens - 1)))
             job.make()
+        self._running = []
 
     async def _step(self, engine: BatchingDeployment) -> None:
         self._running = [job for job in self._running if not job.finished]

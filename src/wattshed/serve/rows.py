@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sql
 
 from wattshed.errors import FileError
-from wattshed.serve.ledger import database_url, requests
+from wattshed.serve.ledger import LATER, database_url, requests
 
 BATCH = 50_000
 """Rows that are read at once."""
@@ -51,7 +52,7 @@ def read_rows(
     FileError
         If it cannot be read, or is no ledger.
     """
-    asked = sql.select(*(requests.c[name] for name in columns))
+    asked = sql.select()
     if since_s is not None:
         asked = asked.where(requests.c.arrived_at >= since_s)
     if until_s is not None:
@@ -60,6 +61,7 @@ def read_rows(
         asked = asked.where(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
     with reading(source) as connection:
+        asked = asked.add_columns(*_selected(connection, columns))
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")
@@ -124,6 +126,12 @@ def _mode(path: Path) -> str:
     return "immutable=1" if kept else "mode=ro"
 
 
+def _selected(connection: sql.Connection, columns: Sequence[str]) -> list[sql.ColumnElement[Any]]:
+    """Columns as they are selected: null where the ledger is older than they are."""
+    there = {c["name"] for c in sql.inspect(connection).get_columns(requests.name)}
+    return [requests.c[n] if n in there else sql.null().label(n) for n in columns]
+
+
 def _refuse_others(connection: sql.Connection, label: str) -> None:
     """Refuse a database that no gateway made.
 
@@ -135,6 +143,6 @@ def _refuse_others(connection: sql.Connection, label: str) -> None:
     if not inspector.has_table(requests.name):
         raise FileError(label, f"is not a ledger: it has no table {requests.name}", CURE)
     there = {column["name"] for column in inspector.get_columns(requests.name)}
-    missing = [name for name in SCHEMA if name not in there]
+    missing = [c.name for c in requests.columns if c.info != LATER and c.name not in there]
     if missing:
         raise FileError(label, f"is not a ledger: no column {missing[0]}", CURE)

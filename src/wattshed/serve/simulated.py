@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -112,6 +113,15 @@ class SimulatedEngine:
         }
 
 
+def metrics_page(engine: SimulatedEngine) -> bytes:
+    """How busy it is, in the words of vLLM."""
+    registry = CollectorRegistry()
+    for name, (text, value) in engine.pace.load().items():
+        gauge = Gauge(f"vllm:{name}", text, ("model_name", "engine"), registry=registry)
+        gauge.labels(engine.model, "0").set(value)
+    return generate_latest(registry)
+
+
 def simulated_app(
     deployment: Deployment, speed: float = 1.0, dialect: Dialect | None = None
 ) -> Starlette:
@@ -137,6 +147,10 @@ def simulated_app(
     async def health(_: Request) -> Response:
         return Response()
 
+    async def metrics(request: Request) -> Response:
+        page = metrics_page(request.app.state.engine)
+        return Response(page, headers=HEADERS, media_type=CONTENT_TYPE_LATEST)
+
     return Starlette(
         routes=[
             Route(CHAT, generate, methods=["POST"]),
@@ -144,6 +158,7 @@ def simulated_app(
             Route(EMBEDDINGS, embed, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
+            Route("/metrics", metrics),
         ],
         lifespan=lifespan,
     )

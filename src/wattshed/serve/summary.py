@@ -30,12 +30,17 @@ COLUMNS = (
     "extrapolated",
     "kept",
     "outcome",
+    "stands_for",
+    "policy",
+    "arm",
 )
 """Of the ledger, that a summary is made of."""
 
+_REQUESTS = pl.col("stands_for").fill_null(1)
+"""Requests that a row stands for: of a flood that was refused, more than one."""
 _KNOWN = pl.col("joules").is_not_null()
 _SUMS = (
-    pl.len().alias("requests"),
+    _REQUESTS.sum().alias("requests"),
     pl.col("input_tokens").sum(),
     pl.col("output_tokens").sum(),
     _KNOWN.sum().alias("with_energy"),
@@ -89,7 +94,7 @@ def groups_of(rows: pl.DataFrame, key: pl.Expr) -> list[LedgerGroup]:
     keyed = rows.with_columns(key.alias("key"))
     sums = keyed.group_by("key").agg(_SUMS).sort("key", nulls_last=True)
     outcomes: dict[Any, dict[str, int]] = {}
-    counted = keyed.group_by("key", "outcome").len().sort("outcome")
+    counted = keyed.group_by("key", "outcome").agg(_REQUESTS.sum()).sort("outcome")
     for found, outcome, number in counted.iter_rows():
         outcomes.setdefault(found, {})[outcome] = number
     return [_group(row, outcomes[row["key"]]) for row in sums.iter_rows(named=True)]
