@@ -227,3 +227,15 @@ def _check_upstream(place: str, key: DeploymentKeys) -> None:
                 repr(url),
                 "give http://HOST:PORT or https://HOST:PORT, without user and query",
             )
+    _check_meters(place, key.upstream)
+
+
+def _check_meters(place: str, upstream: Upstream) -> None:
+    """One meter for each replica, or one for all, or none."""
+    number = len(upstream.meters)
+    if number not in (0, 1, len(upstream.urls)):
+        raise FleetError(
+            f"{place}.upstream.meters",
+            f"{number} for {len(upstream.urls)} replicas",
+            "give one for each URL, or one for all",
+        )

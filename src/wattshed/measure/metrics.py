@@ -39,6 +39,8 @@ DCGM_BLANK = 2.0**47
 KEPLER_INFO = "kepler_node_info"
 """Its labels tell whether Kepler reads counters or estimates."""
 
+SIMULATED = "wattshed_simulated_energy_joules_total"
+
 UUIDS = ("UUID", "gpu_uuid", "uuid")
 
 
@@ -118,6 +120,11 @@ def the(name: str) -> Callable[[Labels], str]:
     return lambda _: name
 
 
+def simulated(labels: Labels) -> str:
+    """A simulated engine."""
+    return f"simulated-{labels.get('engine') or '0'}"
+
+
 def _kepler(
     metric: str, scope: Scope, component: Callable[[Labels], str | None], whole: bool = False
 ) -> Rule:
@@ -154,6 +161,8 @@ RULES = (
     _kepler("cpu_joules_total", "cpu_package", zone("package")),
     _kepler("cpu_joules_total", "dram", zone("dram")),
     _kepler("cpu_joules_total", "soc", zone("psys"), whole=True),
+    # Of the engines of wattshed serve --demo.
+    Rule(SIMULATED, "gpu", "J", simulated, provenance="modelled"),
     _macmon("cpu", "cpu_package", "cpu"),
     _macmon("gpu", "gpu", "gpu"),
     _macmon("ram", "dram", "dram"),

@@ -54,6 +54,9 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Longest time between two parts of an answer.
     max_in_flight : int
         Most requests that a replica is sent at once.
+    meters : list of str
+        What meters each replica, as ``wattshed measure --meter`` names it: one for each URL, or
+        one for all. Replicas with the same text, here and elsewhere, share one meter.
     """
 
     urls: Annotated[list[str], msgspec.Meta(min_length=1)]
@@ -65,6 +68,13 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_byte_s: Positive = 120.0
     idle_s: Positive = 60.0
     max_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 256
+    meters: list[str] = []
+
+    def meter_of(self, replica: int) -> str | None:
+        """What meters a replica; None if nothing does."""
+        if not self.meters:
+            return None
+        return self.meters[replica if len(self.meters) > 1 else 0]
 
 
 class Deployment(msgspec.Struct, frozen=True):

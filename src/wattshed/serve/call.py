@@ -34,6 +34,8 @@ class Call:
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
+    token_s : list of (float, int) or None
+        When tokens came and how many, for who meters the endpoint.
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
@@ -59,6 +61,7 @@ class Call:
     end_s: float | None = None
     used: Usage | None = None
     receipt: Receipt | None = None
+    token_s: list[tuple[float, int]] | None = None
     outcome: str = "failed"
     status: int = 0
 

@@ -22,6 +22,7 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
+from wattshed.serve.metering import Metering, came, left
 from wattshed.serve.placing import Placing
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
@@ -109,6 +110,7 @@ class Gateway:
     ) -> None:
         self.setup, self.ledger = make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
+        self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
@@ -122,11 +124,13 @@ class Gateway:
     async def open(self) -> None:
         """Open the connections; inside the event loop that serves."""
         self._pool = Pool()
+        self.metering.follow(self.setup.watches)
 
     async def close(self) -> None:
-        """Close them."""
+        """Close them, and read the meters for the last time."""
         if self._pool is not None:
             await self._pool.close()
+        await asyncio.to_thread(self.metering.close)
 
     @property
     def fleet(self) -> Fleet:
@@ -154,6 +158,7 @@ class Gateway:
     def adopt(self, setup: Setup) -> None:
         """Take another setup for all requests from now on."""
         self.setup = setup
+        self.metering.follow(setup.watches)
         self.waiting.wake(setup.targets.models)
 
     @property
@@ -308,6 +313,7 @@ class Gateway:
         call.sent_s, call.first_s, call.last_s = now, None, None
         call.used = call.receipt = None
         flight = target.begin(call.request.input_tokens, now)
+        stay = came(target, call, now)
         if not ask.stream:
             target.expect(flight, call.request.expected_output_tokens, now)
         body = engine_body(ask, target.engine_model(), upstream.drops)
@@ -331,6 +337,7 @@ class Gateway:
             if not said:
                 target.breaker.gave_up()
             target.account.end(flight, self.clock())
+            left(stay, call, self.clock())
             if self.waiting.waiting:
                 self.waiting.wake(self._models_of(target))
 

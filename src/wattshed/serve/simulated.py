@@ -25,6 +25,8 @@ from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS, Ask, read_ask
 from wattshed.serve.pace import Job, Pace
 from wattshed.serve.refused import RefusedError
 
+POWER = "/power"
+"""Page of its meter."""
 HEADERS = {"x-simulated": "wattshed"}
 WORDS = ("water", "runs", "down", "where", "the", "ridge", "lets", "it")
 BYTES_PER_TOKEN = 4
@@ -137,6 +139,9 @@ def simulated_app(
     async def health(_: Request) -> Response:
         return Response()
 
+    async def power(request: Request) -> Response:
+        return Response(request.app.state.engine.pace.power.page(), media_type="text/plain")
+
     return Starlette(
         routes=[
             Route(CHAT, generate, methods=["POST"]),
@@ -144,6 +149,7 @@ def simulated_app(
             Route(EMBEDDINGS, embed, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
+            Route(POWER, power),
         ],
         lifespan=lifespan,
     )

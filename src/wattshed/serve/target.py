@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from wattshed.serve.breaker import Breaker
 from wattshed.serve.receipt import Receipts
 from wattshed.serve.tokens import on_grid
 from wattshed.simulate.external import endpoint_names
+
+if TYPE_CHECKING:
+    from wattshed.serve.metering import Watch
 
 ANY = ("auto", "wattshed")
 """Names of a model that leave the choice to the gateway."""
@@ -36,6 +40,8 @@ class Target:
     ----------
     up : bool
         What the last look at its health found; True before the first.
+    watch : Watch or None
+        What meters it.
     """
 
     def __init__(self, name: str, deployment: Deployment, upstream: Upstream, url: str) -> None:
@@ -45,6 +51,7 @@ class Target:
         self.account = Account(self.alone)
         self.breaker = Breaker()
         self.up = True
+        self.watch: Watch | None = None
         self._prefill_s = lru_cache(maxsize=4096)(self._predict_prefill_s)
 
     @property
