@@ -40,9 +40,11 @@ from wattshed.records.iteration import (
 )
 from wattshed.records.ledger import (
     Explanation,
+    LedgerDrift,
     LedgerForecast,
     LedgerGroup,
     LedgerImpact,
+    LedgerMeter,
     LedgerSummary,
     WeighedDeployment,
     WeighedEndpoint,
@@ -140,9 +142,11 @@ __all__ = [
     "Knees",
     "KnobFinding",
     "Latency",
+    "LedgerDrift",
     "LedgerForecast",
     "LedgerGroup",
     "LedgerImpact",
+    "LedgerMeter",
     "LedgerSummary",
     "LimitUse",
     "MeterFinding",

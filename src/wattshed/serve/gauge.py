@@ -44,13 +44,14 @@ class Closed:
     ----------
     begin_ns, end_ns : int
         Monotonic clock.
-    ended_at : float
-        Seconds since 1970.
+    began_at, ended_at : float
+        Seconds since 1970, for people.
     energy : WindowEnergy
     """
 
     begin_ns: int
     end_ns: int
+    began_at: float
     ended_at: float
     energy: WindowEnergy
 
@@ -72,7 +73,13 @@ class Gauge:
         self.every_s = self.window_s / READS
         self._readings: list[list[Reading]] = [[] for _ in meters]
         self._begin_ns: int | None = None
-        self._over: deque[tuple[int, int, float]] = deque()
+        self._wall_s: float | None = None
+        self._over: deque[tuple[int, int]] = deque()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first window has."""
+        return self._begin_ns is not None
 
     def read(self, *, last: bool = False) -> None:
         """Read all meters; a window may end with it, and does with the last reading."""
@@ -80,6 +87,8 @@ class Gauge:
         for known, reading in zip(self._readings, now, strict=True):
             known.append(reading)
         at_ns = max(reading.t_ns for reading in now)
+        if self._wall_s is None:
+            self._wall_s = now[0].t_wall_s - now[0].t_ns / NS_PER_S
         said = all(r.energy_j is not None or r.power_w is not None for r in now)
         if self._begin_ns is None:
             # Not at once: what a counter says first may be of any time before.
@@ -87,14 +96,15 @@ class Gauge:
             return
         seconds = (at_ns - self._begin_ns) / NS_PER_S
         if seconds > 0 and (last or seconds >= (self.window_s if said else LONGEST_S)):
-            self._over.append((self._begin_ns, at_ns, now[0].t_wall_s))
+            self._over.append((self._begin_ns, at_ns))
             self._begin_ns = at_ns
 
     def closed(self, *, last: bool = False) -> Iterator[Closed]:
         """Windows whose energy is known by now; with the last reading, as well as it can be."""
         while self._over and (last or self._is_known(self._over[0][1])):
-            begin_ns, end_ns, at = self._over.popleft()
-            yield Closed(begin_ns, end_ns, at, self._energy(begin_ns, end_ns))
+            begin_ns, end_ns = self._over.popleft()
+            at = ((self._wall_s or 0.0) + ns / NS_PER_S for ns in (begin_ns, end_ns))
+            yield Closed(begin_ns, end_ns, *at, self._energy(begin_ns, end_ns))
             self._forget(end_ns)
 
     def _is_known(self, end_ns: int) -> bool:
@@ -144,7 +154,7 @@ def open_gauge(text: str, boundary: Boundary, opener: Opener = open_meters) -> G
     if not kept:
         others = ", ".join(sorted({meter.info.boundary for meter in found}))
         cure = f"name a meter of the boundary of the profile: {boundary}"
-        raise MeterError(f"meter {text}", f"measures {others or 'nothing'}", cure)
+        raise MeterError("it", f"measures {others or 'nothing'}", cure)
     gauge = Gauge(kept)
     refuse_overlaps({text: gauge})
     return gauge

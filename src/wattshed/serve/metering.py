@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from wattshed.errors import ParameterError
+from wattshed.errors import FleetError, InputError, ParameterError
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.meter import open_meters
 from wattshed.records import Deployment, IterationProfile
 from wattshed.serve.attribution import Shares, Window, attribute
+from wattshed.serve.drift import Drifts
 from wattshed.serve.gauge import Closed, Gauge, Opener, open_gauge, refuse_overlaps
 from wattshed.serve.ledger import Ledger, Rows, metered, windows
+from wattshed.serve.metered import ATTRIBUTED, ESTIMATED, SUMS
 from wattshed.serve.receipt import idle_power_w
 from wattshed.serve.stays import Stay, StepWeights, residents_of, step_weights
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from wattshed.serve.call import Call
     from wattshed.serve.target import Target, Targets
 
-ATTRIBUTED, ESTIMATED = "attributed", "estimated"
-"""Metered, and split by the steps of the profile; or by time alone, where it knows none."""
 END_S = 10.0
 """How long the end of a thread is waited for."""
 
@@ -147,6 +147,7 @@ class Metering:
         self._retired: set[Watch] = set()
         self._stop = threading.Event()
         self.observers: list[Observer] = []
+        self.drifts = Drifts()
 
     def follow(self, watches: Sequence[Watch]) -> None:
         """Run these from now on; others end when their requests have."""
@@ -175,6 +176,11 @@ class Metering:
     def _take(self, splits: Iterable[Split]) -> None:
         for split in splits:
             self._ledger.append_together(rows_of(split))
+            self.drifts.take(
+                (stay.endpoint, stay.modelled_j, stay.joules)
+                for stay in split.stays
+                if stay.whole and split.ended(stay)
+            )
             for observe in self.observers:
                 observe(split)
 
@@ -195,7 +201,7 @@ def _window_row(split: Split) -> dict[str, Any]:
         "id": split.id,
         "meter": watch.text,
         "endpoints": msgspec.json.encode(list(watch.covered)).decode(),
-        "began_at": closed.ended_at - (closed.end_ns - closed.begin_ns) / NS_PER_S,
+        "began_at": closed.began_at,
         "ended_at": closed.ended_at,
         "joules": energy.value_j,
         "low_joules": energy.low_j,
@@ -227,14 +233,11 @@ def _share_row(split: Split, i: int) -> dict[str, Any]:
     }
 
 
-SUMMED = ("joules", "idle_joules", "low_joules", "high_joules")
-
-
 def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """A request that was sent to an endpoint twice in a window."""
     sums = {
         name: None if one[name] is None or other[name] is None else one[name] + other[name]
-        for name in SUMMED
+        for name in SUMS
     }
     whole = {"ended": one["ended"] and other["ended"], "whole": one["whole"] and other["whole"]}
     return {**other, **sums, **whole}
@@ -247,7 +250,7 @@ def open_watches(
 
     Raises
     ------
-    ParameterError, MeterError
+    FleetError, ParameterError
     """
     by_text: dict[str, list[Target]] = {}
     for target in targets:
@@ -265,7 +268,9 @@ def open_watches(
 
 
 def _watch(text: str, targets: list[Target], before: Watch | None, opener: Opener) -> Watch:
-    covered = {target.name: target.deployment for target in targets}
+    covered = {
+        target.name: msgspec.structs.replace(target.deployment, upstream=None) for target in targets
+    }
     if before is not None and before.covered == covered:
         return before
     boundaries = {d.profile.boundary for d in covered.values()}
@@ -273,7 +278,12 @@ def _watch(text: str, targets: list[Target], before: Watch | None, opener: Opene
     if len(boundaries) > 1 or len(stepped) > 1:
         found = f"{text} covers {', '.join(covered)}, whose profiles differ in kind or boundary"
         raise ParameterError("upstream.meters", found, "give each kind a meter of its own")
-    return Watch(text, open_gauge(text, boundaries.pop(), opener), covered)
+    try:
+        gauge = open_gauge(text, boundaries.pop(), opener)
+    except InputError as error:
+        where = f"{targets[0].deployment.name}.upstream.meters: {text}"
+        raise FleetError(where, f"{error.where}: {error.found}", error.cure) from None
+    return Watch(text, gauge, covered)
 
 
 def came(target: Target, call: Call, now_s: float) -> Stay | None:

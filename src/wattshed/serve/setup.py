@@ -28,10 +28,8 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
 
     Raises
     ------
-    FleetError
-        If no deployment has an address.
-    ParameterError, MeterError
-        If a meter that covers one cannot be opened.
+    FleetError, ParameterError
+        If no deployment has an address, or a meter that covers one cannot be opened.
     """
     targets = Targets(fleet, before.targets if before else None)
     if before is not None and before.decider.is_off:
