@@ -88,7 +88,7 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
-from wattshed.records.route import Decision, Endpoint, Request, Served
+from wattshed.records.route import Decision, Endpoint, Request, Served, Told, Weighed
 from wattshed.records.simulation import (
     ClassResult,
     DeploymentResult,
@@ -185,7 +185,9 @@ __all__ = [
     "Stack",
     "StepDomain",
     "Threshold",
+    "Told",
     "Upstream",
+    "Weighed",
     "WeighedDeployment",
     "WeighedEndpoint",
     "WindowEnergy",

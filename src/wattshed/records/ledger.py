@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from wattshed.records.route import Weighed
 from wattshed.records.site import Impact
 
 
@@ -205,12 +206,15 @@ class WeighedEndpoint(msgspec.Struct, frozen=True):
         Requests that it had.
     cost : float or None
         What the policy weighed, where it weighs endpoints.
+    weighed : Weighed or None
+        What it predicted, where it tells.
     """
 
     endpoint: str
     running: int
     waiting: int
     cost: float | None
+    weighed: Weighed | None = None
 
 
 class WeighedDeployment(msgspec.Struct, frozen=True):

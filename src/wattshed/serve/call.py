@@ -102,6 +102,12 @@ def _mean_gap_s(call: Call) -> float | None:
     return (call.last_s - call.first_s) / max(1, call.used.output_tokens - 1)
 
 
+def candidates_of(call: Call) -> dict[str, Any]:
+    """What was weighed, with what the policy predicted of each endpoint, where it tells."""
+    tell = call.choice.tell if call.choice and call.target else None
+    return {**call.weighed, "told": tell()} if tell else call.weighed
+
+
 def row_of(call: Call) -> dict[str, Any]:
     """The row of the ledger."""
     request, used, receipt, choice = call.request, call.used, call.receipt, call.choice
@@ -122,7 +128,7 @@ def row_of(call: Call) -> dict[str, Any]:
         "endpoint": call.target.name if call.target else None,
         "deployment": call.target.deployment.name if call.target else None,
         "shadow_endpoint": shadow.endpoint if shadow else None,
-        "candidates": msgspec.json.encode(call.weighed).decode(),
+        "candidates": msgspec.json.encode(candidates_of(call)).decode(),
         "tried": msgspec.json.encode(call.tried).decode(),
         "input_estimate": request.input_tokens,
         "expected_output_tokens": request.expected_output_tokens,

@@ -11,7 +11,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.records import Decision, Endpoint, Request, Served
-from wattshed.route.policy import Attentive, Policy
+from wattshed.route.policy import Attentive, Policy, Tell, Telling
 from wattshed.route.registry import find_policy, load_policy
 from wattshed.simulate.naming import check_policy, threshold_rule, without_slo
 
@@ -29,11 +29,14 @@ class Choice:
         That was obeyed.
     shadow : Decision or None
         Of the policy that is only recorded.
+    tell : callable or None
+        Computes what was weighed.
     """
 
     decision: Decision
     policy: str
     shadow: Decision | None = None
+    tell: Tell | None = None
 
 
 class Decider:
@@ -77,6 +80,7 @@ class Decider:
             name: make_policy(name, fleet, plan) for name in dict.fromkeys((policy, default))
         }
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
+        self._telling = {n: p for n, p in self._policies.items() if isinstance(p, Telling)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
         self.policy, self.default, self.shadow = policy, default, shadow
         self.active, self.is_off = policy, False
@@ -92,9 +96,12 @@ class Decider:
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
         """Where a request goes; see `Policy.decide`."""
         decision = self._policies[self.active].decide(request, endpoints, now_s)
+        telling = self._telling.get(self.active)
+        tell = telling.told() if telling else None
         if self._shadow is None:
-            return Choice(decision, self.active)
-        return Choice(decision, self.active, self._shadow.decide(request, endpoints, now_s))
+            return Choice(decision, self.active, None, tell)
+        shadow = self._shadow.decide(request, endpoints, now_s)
+        return Choice(decision, self.active, shadow, tell)
 
     def finished(self, served: Served, policy: str) -> None:
         """Tell the policy that decided what became of the request."""
