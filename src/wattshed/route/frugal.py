@@ -216,10 +216,16 @@ def _told(tables: Any, seen: _Seen) -> Told:
     """What a decision predicted of each endpoint."""
     found, wanted = np.zeros(len(seen.rows), WEIGHED), seen.wanted
     weigh(tables, seen.rows, wanted, seen.budgets, found)
+    joules, price_j, ttft_s, tbt_s = (
+        found[name].tolist() for name in ("joules", "price_j", "ttft_s", "tbt_s")
+    )
     limits = {"ttft": wanted.ttft_s, "tbt": wanted.tbt_s, "e2e": wanted.e2e_s}
     return Told(
         [endpoint.name for endpoint in seen.order],
-        *(found[name].tolist() for name in ("joules", "price_j", "ttft_s", "tbt_s")),
+        joules,
+        price_j,
+        ttft_s,
+        tbt_s,
         {name: limit for name, limit in limits.items() if limit < np.inf},
         seen.keep,
         wanted.n_late,

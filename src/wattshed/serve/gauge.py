@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from wattshed.errors import MeterError, ParameterError
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.meter import Meter, open_meters
@@ -103,8 +105,11 @@ class Gauge:
         """Windows whose energy is known by now; with the last reading, as well as it can be."""
         while self._over and (last or self._is_known(self._over[0][1])):
             begin_ns, end_ns = self._over.popleft()
-            at = ((self._wall_s or 0.0) + ns / NS_PER_S for ns in (begin_ns, end_ns))
-            yield Closed(begin_ns, end_ns, *at, self._energy(begin_ns, end_ns))
+            began_at, ended_at = (
+                (self._wall_s or 0.0) + at_ns / NS_PER_S for at_ns in (begin_ns, end_ns)
+            )
+            energy = self._energy(begin_ns, end_ns)
+            yield Closed(begin_ns, end_ns, began_at, ended_at, energy)
             self._forget(end_ns)
 
     def _is_known(self, end_ns: int) -> bool:
@@ -120,7 +125,12 @@ class Gauge:
             _energy_of(info, known, begin_ns, end_ns)
             for info, known in zip(self.infos, self._readings, strict=True)
         ]
-        return found[0] if len(found) == 1 else sum_windows(found, self.infos)
+        if len(found) == 1:
+            return found[0]
+        try:
+            return sum_windows(found, self.infos)
+        except ParameterError:  # one of them has come to count what another does
+            return structs.replace(found[0], value_j=None, flags=("scope_changed",))
 
     def _forget(self, until_ns: int) -> None:
         for known, info in zip(self._readings, self.infos, strict=True):

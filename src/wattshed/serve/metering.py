@@ -120,6 +120,8 @@ class Watch:
             stay.joules += shares.parts[i].joules if shares else 0.0
         self._metered_s = end_s
         self._stays = [s for s in self._stays if s.end_s is None or s.end_s > end_s]
+        for stay in self._stays:
+            stay.forget(end_s)
         name = f"{self._prefix}{next(self._numbers):012x}"
         return Split(name, self, closed, shares, there)
 

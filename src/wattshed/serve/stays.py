@@ -41,6 +41,10 @@ class Stay:
         That were attributed so far.
     whole : bool
         Whether all of its time so far was metered.
+    began_s, first_s : float or None
+        When its prompt was begun and through; None while that is not known.
+    forgotten : int
+        Tokens before those in `token_s`.
     """
 
     id: str
@@ -53,6 +57,17 @@ class Stay:
     modelled_j: float | None = None
     joules: float = 0.0
     whole: bool = True
+    began_s: float | None = None
+    first_s: float | None = None
+    forgotten: int = 0
+
+    def forget(self, until_s: float) -> None:
+        """Let go of tokens before a moment but the last of them, at which the next was begun."""
+        past = 0
+        while past + 1 < len(self.token_s) and self.token_s[past + 1][0] <= until_s:
+            past += 1
+        self.forgotten += sum(count for _, count in self.token_s[:past])
+        del self.token_s[:past]
 
     def settled(self, at_s: float) -> bool:
         """Whether what it did up to a moment is known."""
@@ -160,34 +175,30 @@ def by_time(stays: Sequence[Stay]) -> list[Resident]:
 def by_steps(stays: Sequence[Stay], weights: StepWeights) -> list[Resident]:
     """An engine that batches."""
     times = [token_times(stay, weights) for stay in stays]
-    starts = _prompt_starts(stays, times)
-    first = np.sort([t[0] for t in times if len(t)])
-    last = np.sort(
-        [
-            t[-1] if s.end_s is not None else math.inf
-            for s, t in zip(stays, times, strict=True)
-            if len(t)
-        ]
-    )
-    return [
-        _resident(stay, t, start, first, last, weights)
-        for stay, t, start in zip(stays, times, starts, strict=True)
-    ]
+    note_prompts(stays, times)
+    first = np.sort([stay.first_s for stay, t in zip(stays, times, strict=True) if len(t)])
+    last = np.sort([_last_s(stay, t) for stay, t in zip(stays, times, strict=True) if len(t)])
+    return [_resident(stay, t, first, last, weights) for stay, t in zip(stays, times, strict=True)]
+
+
+def _last_s(stay: Stay, times: Array) -> float:
+    return math.inf if stay.end_s is None else float(times[-1])
 
 
 def _resident(
-    stay: Stay, times: Array, start_s: float, first: Array, last: Array, weights: StepWeights
+    stay: Stay, times: Array, first: Array, last: Array, weights: StepWeights
 ) -> Resident:
     end_s = math.inf if stay.end_s is None else stay.end_s
-    prompt_end_s = float(times[0]) if len(times) else max(start_s, end_s)
+    began_s = stay.sent_s if stay.began_s is None else stay.began_s
+    prompt_end_s = max(began_s, end_s) if stay.first_s is None else stay.first_s
     later = times[1:]
     batch = np.searchsorted(first, later, "left") - np.searchsorted(last, later, "left")
-    context = stay.input_tokens + np.arange(1.0, len(times)) if len(times) else later
+    context = stay.input_tokens + stay.forgotten + np.arange(1.0, len(later) + 1)
     return Resident(
         stay.endpoint,
         stay.sent_s,
         end_s,
-        np.concatenate(([min(start_s, prompt_end_s)], times[:-1])),
+        np.concatenate(([began_s], times[:-1])),
         np.concatenate(([prompt_end_s], later)),
         np.concatenate(([weights.prefill_j(stay.input_tokens)], weights.decode_j(batch, context))),
     )
@@ -209,11 +220,15 @@ def token_times(stay: Stay, weights: StepWeights) -> Array:
     return np.linspace(first_s, stay.end_s, n) if n > 1 else np.array([stay.end_s])
 
 
-def _prompt_starts(stays: Sequence[Stay], times: Sequence[Array]) -> list[float]:
-    """When each prompt was begun: once it was sent, and those before it were through."""
-    ends = np.sort([t[0] for t in times if len(t)])
-    starts = []
+def note_prompts(stays: Sequence[Stay], times: Sequence[Array]) -> None:
+    """Note when prompts were begun: once they were sent, and those before them were through."""
+    new = []
     for stay, t in zip(stays, times, strict=True):
-        before = int(np.searchsorted(ends, t[0], "left")) if len(t) else 0
-        starts.append(max(stay.sent_s, float(ends[before - 1])) if before else stay.sent_s)
-    return starts
+        if stay.first_s is None and len(t):
+            stay.first_s = float(t[0])
+            new.append((stay, stay.first_s))
+    ends = np.sort([stay.first_s for stay in stays if stay.first_s is not None])
+    for stay, first_s in new:
+        before = int(np.searchsorted(ends, first_s, "left"))
+        free_s = float(ends[before - 1]) if before else -math.inf
+        stay.began_s = min(max(stay.sent_s, free_s), first_s)
