@@ -239,21 +239,22 @@ async def watched(
 
 
 @pytest.mark.parametrize(
-    ("deployment", "rate"),
+    ("deployment", "rate", "count"),
     [
-        (MIXED[0], 2.0),
-        (MIXED[1], 0.3),
-        pytest.param(MIXED[0], 0.3, marks=pytest.mark.slow),
-        pytest.param(MIXED[1], 2.0, marks=pytest.mark.slow),
+        (MIXED[0], 2.0, 12),
+        (MIXED[1], 0.3, 12),
+        (MIXED[1], 2.0, 12),
+        pytest.param(MIXED[0], 8.0, 40, marks=pytest.mark.slow),
+        pytest.param(MIXED[2], 4.0, 40, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_shares_are_near_shapley_values(
-    deployment: Deployment, rate: float, virtually: Callable[[Any], Any]
+    deployment: Deployment, rate: float, count: int, virtually: Callable[[Any], Any]
 ) -> None:
     """Each step's energy above idle, shared by what each member adds to it in orders at random."""
     alone = structs.replace(deployment, replicas=1)
-    pace, stays = virtually(watched(alone, rate, 12))
+    pace, stays = virtually(watched(alone, rate, count))
     game = Game(alone)
     fair = dict.fromkeys(stays, 0.0)
     for _, step in pace.steps:
@@ -269,4 +270,6 @@ def test_shares_are_near_shapley_values(
         got += [share.joules for share in found.parts]
     expected = np.array(list(fair.values()))
     assert got.sum() == pytest.approx(expected.sum(), rel=0.01)
-    np.testing.assert_allclose(got, expected, rtol=0.05)
+    assert np.abs(got - expected).sum() <= 0.05 * expected.sum()
+    # Where dozens come at once, it is not seen whose prompts shared a step.
+    np.testing.assert_allclose(got, expected, rtol=0.05 if count < 40 else 0.25)

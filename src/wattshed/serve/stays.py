@@ -19,6 +19,9 @@ from wattshed.records import Deployment, IterationProfile
 from wattshed.replicas import batching
 from wattshed.serve.attribution import Array, Resident
 
+TOGETHER = 0.25
+"""Part of the time of a step within which first tokens are taken to be of one step."""
+
 
 @dataclass(slots=True, eq=False)
 class Stay:
@@ -84,11 +87,14 @@ class StepWeights:
         A step of so many decoding sequences.
     context_j : float
         For each token of context.
+    saved_j : float
+        In a step that decodes and processes prompts.
     engine : BatchingDeployment
     """
 
     by_batch_j: Array
     context_j: float
+    saved_j: float
     engine: BatchingDeployment
 
     def prefill_j(self, tokens: int) -> float:
@@ -98,6 +104,15 @@ class StepWeights:
             _prefill(model, tokens, engine.chunk_tokens) for model in (engine.energy, engine.time)
         )
         return max(0.0, gross_j - engine.idle_power_w * seconds)
+
+    def prompt_j(self, tokens: int, prompts: int, beside: int) -> float:
+        """Prompts that share their steps with so many who decode.
+
+        Their steps save what would be read twice. It falls to whoever comes second, of prompts and
+        decoding requests in an order at random: to the few prompts in most orders.
+        """
+        saved_j = self.saved_j * math.ceil(tokens / self.engine.chunk_tokens)
+        return max(0.0, self.prefill_j(tokens) - saved_j * beside / (beside + prompts))
 
     def decode_j(self, batch: NDArray[np.int64], context: Array) -> Array:
         """One token (N,), where so many decode together and the request holds so much context."""
@@ -119,7 +134,8 @@ def step_weights(deployment: Deployment) -> StepWeights | None:
     engine = batching(deployment, deployment.profile)
     idle_w, time, energy = engine.idle_power_w, engine.time, engine.energy
     net_j = energy.by_batch - idle_w * time.by_batch
-    return StepWeights(net_j, energy.per_context_token - idle_w * time.per_context_token, engine)
+    context_j = energy.per_context_token - idle_w * time.per_context_token
+    return StepWeights(net_j, context_j, energy.saved - idle_w * time.saved, engine)
 
 
 def _prefill(model: StepModel, tokens: int, chunk: int) -> float:
@@ -178,7 +194,33 @@ def by_steps(stays: Sequence[Stay], weights: StepWeights) -> list[Resident]:
     note_prompts(stays, times)
     first = np.sort([stay.first_s for stay, t in zip(stays, times, strict=True) if len(t)])
     last = np.sort([_last_s(stay, t) for stay, t in zip(stays, times, strict=True) if len(t)])
-    return [_resident(stay, t, first, last, weights) for stay, t in zip(stays, times, strict=True)]
+    prompts = prompts_j(stays, first, last, weights)
+    return [
+        _resident(stay, t, prompt_j, first, last, weights)
+        for stay, t, prompt_j in zip(stays, times, prompts, strict=True)
+    ]
+
+
+def prompts_j(
+    stays: Sequence[Stay], first: Array, last: Array, weights: StepWeights
+) -> list[float]:
+    """Weights of prompts: those that were through at about the same time shared their steps."""
+    if not stays:
+        return []
+    apart_s = TOGETHER * float(weights.engine.time.by_batch[1])
+    ended = np.array([math.inf if stay.first_s is None else stay.first_s for stay in stays])
+    order = np.argsort(ended, kind="stable")
+    group = np.cumsum(np.append(1, ~(np.diff(ended[order]) <= apart_s)))
+    tokens = np.array([stay.input_tokens for stay in stays], float)
+    found = np.zeros(len(stays))
+    for number in range(1, group[-1] + 1):
+        those = order[group == number]
+        together = tokens[those].sum()
+        at_s = ended[those[0]]
+        beside = int(np.searchsorted(first, at_s) - np.searchsorted(last, at_s))
+        cost_j = weights.prompt_j(int(together), len(those), beside)
+        found[those] = cost_j * tokens[those] / max(1.0, together)
+    return found.tolist()
 
 
 def _last_s(stay: Stay, times: Array) -> float:
@@ -186,7 +228,7 @@ def _last_s(stay: Stay, times: Array) -> float:
 
 
 def _resident(
-    stay: Stay, times: Array, first: Array, last: Array, weights: StepWeights
+    stay: Stay, times: Array, prompt_j: float, first: Array, last: Array, weights: StepWeights
 ) -> Resident:
     end_s = math.inf if stay.end_s is None else stay.end_s
     began_s = stay.sent_s if stay.began_s is None else stay.began_s
@@ -200,7 +242,7 @@ def _resident(
         end_s,
         np.concatenate(([began_s], times[:-1])),
         np.concatenate(([prompt_end_s], later)),
-        np.concatenate(([weights.prefill_j(stay.input_tokens)], weights.decode_j(batch, context))),
+        np.concatenate(([prompt_j], weights.decode_j(batch, context))),
     )
 
 
