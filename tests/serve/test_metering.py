@@ -173,10 +173,11 @@ def simulated(clock: VirtualClock, **faults: Any) -> SimulatedMeter:
 
 
 def watched(gauge: Gauge, clock: VirtualClock, seconds: float) -> Iterator[Closed]:
-    for _ in range(round(seconds / gauge.every_s)):
+    until_ns = clock.mono_ns() + round(seconds * NS_PER_S)
+    while clock.mono_ns() < until_ns:
         gauge.read()
         yield from gauge.closed()
-        clock.sleep(gauge.every_s)
+        clock.sleep(gauge.wait_s)
 
 
 @pytest.mark.parametrize("faults", [{}, {"tick_s": 0.1}, {"step_j": 1.0}, {"range_j": 5000.0}])

@@ -178,3 +178,18 @@ def test_bad_input_is_one_line_and_exit_2(
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_meter_that_is_not_there_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(
+        '[[deployments]]\nname = "a"\nprofile = "wilkins-2024/swing-a100/llama-2-7b"\n'
+        '[deployments.upstream]\nurls = ["http://127.0.0.1:1"]\nmeters = ["nonsense"]\n'
+    )
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--fleet", "fleet.toml"])
+    assert done.exit_code == 2
+    assert "a.upstream.meters: nonsense" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [fleet]

@@ -151,7 +151,7 @@ def serve(
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
-        from wattshed.serve.target import Targets
+        from wattshed.serve.setup import make_setup
 
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -160,14 +160,15 @@ def serve(
 
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
-        Targets(fleet)  # refuses a fleet without addresses before anything is opened
+        # Refuses a fleet without addresses, or meters, before a ledger is there.
+        setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
             closing(listening(host, port)) as bound,
         ):
-            gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            gateway = Gateway(fleet, decider, ledger, settings, keys=keys, setup=setup)
             warm_up(make_policy(policy, fleet, plan), gateway)
             _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
             run_gateway(gateway, bound, grace_s, reloader)

@@ -90,6 +90,8 @@ class Gateway:
         Everybody may ask without them.
     estimator : TokenEstimator, optional
     lengths : LengthPredictor, optional
+    setup : Setup, optional
+        Of fleet and decider, if it is made already.
 
     Attributes
     ----------
@@ -97,7 +99,7 @@ class Gateway:
         Told of each call that has ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that may be chosen
         self,
         fleet: Fleet,
         decider: Decider,
@@ -107,8 +109,9 @@ class Gateway:
         keys: Keys | None = None,
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
+        setup: Setup | None = None,
     ) -> None:
-        self.setup, self.ledger = make_setup(fleet, decider), ledger
+        self.setup, self.ledger = setup or make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []

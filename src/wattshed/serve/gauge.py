@@ -20,7 +20,9 @@ from wattshed.records.common import Boundary
 WINDOW_S = 2.0
 """Length of a window, at least."""
 READS = 10
-"""Of a window: bounds of its energy are as wide as what is drawn between two reads."""
+"""Of a window, besides those at its ends."""
+CLOSE_S = 0.01
+"""Between the reads at the end of a window: its bounds are as wide as what is drawn meanwhile."""
 UPDATES = 2
 """Windows are as long as so many documented refreshes of the meter, at least."""
 LONGEST_S = 60.0
@@ -66,13 +68,18 @@ class Gauge:
     meters : sequence of Meter
         Of components that do not overlap.
     window_s : float
+
+    Attributes
+    ----------
+    wait_s : float
+        When to read again.
     """
 
     def __init__(self, meters: Sequence[Meter], window_s: float = WINDOW_S) -> None:
         self._meters = tuple(meters)
         self.infos = [meter.info for meter in meters]
         self.window_s = max(window_s, *(UPDATES * (i.update_period_s or 0.0) for i in self.infos))
-        self.every_s = self.window_s / READS
+        self.wait_s, self._ends = CLOSE_S, False
         self._readings: list[list[Reading]] = [[] for _ in meters]
         self._begin_ns: int | None = None
         self._wall_s: float | None = None
@@ -95,9 +102,13 @@ class Gauge:
         if self._begin_ns is None:
             # Not at once: what a counter says first may be of any time before.
             self._begin_ns = at_ns if said and len(self._readings[0]) >= LATER else None
+            self.wait_s = CLOSE_S if said else self.window_s / READS
             return
         seconds = (at_ns - self._begin_ns) / NS_PER_S
-        if seconds > 0 and (last or seconds >= (self.window_s if said else LONGEST_S)):
+        due = seconds > 0 and seconds >= (self.window_s if said else LONGEST_S)
+        ends, self._ends = last or (due and self._ends), due and not self._ends
+        self.wait_s = CLOSE_S if due else self.window_s / READS
+        if ends and seconds > 0:
             self._over.append((self._begin_ns, at_ns))
             self._begin_ns = at_ns
 

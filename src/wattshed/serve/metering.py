@@ -172,7 +172,7 @@ class Metering:
     def _run(self, watch: Watch) -> None:
         while not self._stop.is_set() and (watch not in self._retired or watch.busy):
             self._take(watch.look())
-            self._stop.wait(watch.gauge.every_s)
+            self._stop.wait(watch.gauge.wait_s)
         self._take(watch.look(last=True))
 
     def _take(self, splits: Iterable[Split]) -> None:
