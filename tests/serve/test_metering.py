@@ -86,7 +86,7 @@ def metered(tmp_path_factory: pytest.TempPathFactory) -> Metered:
             for watch in gateway.setup.watches:
                 wait_for_windows(watch.gauge)
             clients = [
-                threading.Thread(target=lambda n=n: asked.append(ask(url, n))) for n in range(24)
+                threading.Thread(target=lambda n=n: asked.append(ask(url, n))) for n in range(16)
             ]
             for client in clients:
                 client.start()

@@ -23,6 +23,8 @@ READS = 10
 """Of a window, besides those at its ends."""
 CLOSE_S = 0.01
 """Between the reads at the end of a window: its bounds are as wide as what is drawn meanwhile."""
+BESIDE = 2
+"""Reads on either side of the one that ends a window."""
 UPDATES = 2
 """Windows are as long as so many documented refreshes of the meter, at least."""
 LONGEST_S = 60.0
@@ -79,7 +81,7 @@ class Gauge:
         self._meters = tuple(meters)
         self.infos = [meter.info for meter in meters]
         self.window_s = max(window_s, *(UPDATES * (i.update_period_s or 0.0) for i in self.infos))
-        self.wait_s, self._ends = CLOSE_S, False
+        self.wait_s, self._near = CLOSE_S, 0
         self._readings: list[list[Reading]] = [[] for _ in meters]
         self._begin_ns: int | None = None
         self._wall_s: float | None = None
@@ -100,17 +102,26 @@ class Gauge:
             self._wall_s = now[0].t_wall_s - now[0].t_ns / NS_PER_S
         said = all(r.energy_j is not None or r.power_w is not None for r in now)
         if self._begin_ns is None:
-            # Not at once: what a counter says first may be of any time before.
-            self._begin_ns = at_ns if said and len(self._readings[0]) >= LATER else None
-            self.wait_s = CLOSE_S if said else self.window_s / READS
+            self._begin(at_ns, said=said)
             return
         seconds = (at_ns - self._begin_ns) / NS_PER_S
         due = seconds > 0 and seconds >= (self.window_s if said else LONGEST_S)
-        ends, self._ends = last or (due and self._ends), due and not self._ends
-        self.wait_s = CLOSE_S if due else self.window_s / READS
-        if ends and seconds > 0:
+        self._near += bool(self._near or due)
+        if (last or self._near == 1 + BESIDE) and seconds > 0:
             self._over.append((self._begin_ns, at_ns))
             self._begin_ns = at_ns
+        if self._near > 2 * BESIDE:
+            self._near = 0
+        self.wait_s = CLOSE_S if self._near else self.window_s / READS
+
+    def _begin(self, at_ns: int, *, said: bool) -> None:
+        """Begin the first window, but not at once: a counter's first value may be of any time."""
+        if not said:
+            for known in self._readings:
+                known.clear()
+        elif len(self._readings[0]) >= LATER:
+            self._begin_ns, self._near = at_ns, 1 + BESIDE
+        self.wait_s = CLOSE_S if said else self.window_s / READS
 
     def closed(self, *, last: bool = False) -> Iterator[Closed]:
         """Windows whose energy is known by now; with the last reading, as well as it can be."""
