@@ -30,8 +30,11 @@ from wattshed.serve.drift import FEWEST, Drift, Drifts
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.gauge import Closed, Gauge, open_gauge
 from wattshed.serve.ledger import Ledger
-from wattshed.serve.metering import open_watches
+from wattshed.serve.ledger import metered as metered_table
+from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.rows import read_meters, read_rows
+from wattshed.serve.split import rows_of
+from wattshed.serve.stays import Stay
 from wattshed.serve.summary import summarise
 from wattshed.serve.target import Targets
 
@@ -245,6 +248,35 @@ def test_one_meter_may_cover_many_and_stays_open_when_the_fleet_is_read_again() 
 def test_a_meter_that_is_not_there_names_its_place() -> None:
     with pytest.raises(FleetError, match=r"a100-tp8.upstream.meters: nonsense: .* use one of nvml"):
         open_watches(Targets(fleet_with([["nonsense"]])))
+
+
+def test_a_window_waits_until_it_is_known_what_was_done_in_it() -> None:
+    """A request that was sent twice to one endpoint, the first time in vain."""
+    clock, plant = VirtualClock(NS_PER_S), Plant(1000.0)
+    (deployment, *_) = load_fleet("mixed-70b").deployments
+    watch = Watch("x", Gauge([SimulatedMeter(plant, clock)]), {"e/0": deployment})
+    plant.draw(2 * NS_PER_S, 9 * NS_PER_S, 3000.0)
+    stays = [Stay("r", "e/0", at_s, 500, output_tokens=30) for at_s in (2.0, 2.5)]
+    for stay in stays:
+        watch.came(stay)
+    splits = []
+
+    def look(until_s: float) -> None:
+        while clock.mono_ns() < until_s * NS_PER_S:
+            splits.extend(watch.look())
+            clock.sleep(watch.gauge.wait_s)
+
+    look(20.0)
+    assert not splits
+    stays[0].end_s, stays[1].end_s = 2.5, 9.0
+    look(20.1)
+    assert len(splits) >= 8
+    rows = [rows_of(split) for split in splits]
+    assert [len(each) for each in rows[:4]] == [2, 2, 2, 2]  # both stays are one row
+    assert [len(each) for each in rows[5:]] == [1] * len(rows[5:])  # nobody is there any more
+    ended = [[row["ended"] for table, row in each if table is metered_table] for each in rows[:4]]
+    assert ended == [[False], [False], [False], [True]]
+    assert not watch.busy
 
 
 # ------------------------------------------------------------------ drift

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
+import logging
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,43 +16,22 @@ from wattshed.errors import FleetError, InputError, ParameterError
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.meter import open_meters
 from wattshed.records import Deployment, IterationProfile
-from wattshed.serve.attribution import Shares, Window, attribute
+from wattshed.serve.attribution import Window, attribute
 from wattshed.serve.drift import Drifts
 from wattshed.serve.gauge import Closed, Gauge, Opener, open_gauge, refuse_overlaps
-from wattshed.serve.ledger import Ledger, Rows, metered, windows
-from wattshed.serve.metered import ATTRIBUTED, ESTIMATED, SUMS
+from wattshed.serve.ledger import Ledger
+from wattshed.serve.metered import ATTRIBUTED, ESTIMATED
 from wattshed.serve.receipt import idle_power_w
+from wattshed.serve.split import Split, rows_of
 from wattshed.serve.stays import Stay, StepWeights, residents_of, step_weights
 
+log = logging.getLogger("wattshed.serve")
 if TYPE_CHECKING:
     from wattshed.serve.call import Call
     from wattshed.serve.target import Target, Targets
 
 END_S = 10.0
 """How long the end of a thread is waited for."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """A window that was split.
-
-    Attributes
-    ----------
-    shares : Shares or None
-        None where the meter said nothing that can be used.
-    stays : list of Stay
-        That were there; `shares.parts` is in their order.
-    """
-
-    id: str
-    watch: Watch
-    closed: Closed
-    shares: Shares | None
-    stays: list[Stay]
-
-    def ended(self, stay: Stay) -> bool:
-        """Whether nothing will come of a request in later windows."""
-        return stay.end_s is not None and stay.end_s <= self.closed.end_ns / NS_PER_S
 
 
 Observer = Callable[[Split], None]
@@ -147,6 +125,7 @@ class Metering:
         self._ledger = ledger
         self._running: dict[Watch, threading.Thread] = {}
         self._retired: set[Watch] = set()
+        self._silent: set[Watch] = set()
         self._stop = threading.Event()
         self.observers: list[Observer] = []
         self.drifts = Drifts()
@@ -178,6 +157,7 @@ class Metering:
     def _take(self, splits: Iterable[Split]) -> None:
         for split in splits:
             self._ledger.append_together(rows_of(split))
+            self._tell_silence(split)
             self.drifts.take(
                 (stay.endpoint, stay.modelled_j, stay.joules)
                 for stay in split.stays
@@ -186,63 +166,16 @@ class Metering:
             for observe in self.observers:
                 observe(split)
 
-
-def rows_of(split: Split) -> Rows:
-    """Rows of the ledger: the window, and each request that was there."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for i, stay in enumerate(split.stays):
-        row, before = _share_row(split, i), found.get((stay.id, stay.endpoint))
-        found[stay.id, stay.endpoint] = row if before is None else _both(before, row)
-    return [(windows, _window_row(split)), *((metered, row) for row in found.values())]
-
-
-def _window_row(split: Split) -> dict[str, Any]:
-    closed, shares, watch = split.closed, split.shares, split.watch
-    energy = closed.energy
-    return {
-        "id": split.id,
-        "meter": watch.text,
-        "endpoints": msgspec.json.encode(list(watch.covered)).decode(),
-        "began_at": closed.began_at,
-        "ended_at": closed.ended_at,
-        "joules": energy.value_j,
-        "low_joules": energy.low_j,
-        "high_joules": energy.high_j,
-        "idle_joules": math.fsum(shares.idle_j.values()) if shares else None,
-        "unattributed_joules": shares.unattributed_j if shares else None,
-        "method": energy.method,
-        "kind": energy.kind,
-        "boundary": watch.boundary,
-        "flags": ",".join(energy.flags),
-    }
-
-
-def _share_row(split: Split, i: int) -> dict[str, Any]:
-    stay, share = split.stays[i], split.shares.parts[i] if split.shares else None
-    known = share is not None and split.watch.idle_is_known(stay.endpoint)
-    return {
-        "id": stay.id,
-        "window": split.id,
-        "endpoint": stay.endpoint,
-        "joules": share.joules if share else None,
-        "idle_joules": share.idle_joules if share and known else None,
-        "low_joules": share.low_j if share else None,
-        "high_joules": share.high_j if share else None,
-        "energy_method": split.watch.method,
-        "boundary": split.watch.boundary,
-        "ended": split.ended(stay),
-        "whole": stay.whole,
-    }
-
-
-def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """A request that was sent to an endpoint twice in a window."""
-    sums = {
-        name: None if one[name] is None or other[name] is None else one[name] + other[name]
-        for name in SUMS
-    }
-    whole = {"ended": one["ended"] and other["ended"], "whole": one["whole"] and other["whole"]}
-    return {**other, **sums, **whole}
+    def _tell_silence(self, split: Split) -> None:
+        """Say once that a meter says nothing, and once that it does again."""
+        watch, was_silent = split.watch, split.watch in self._silent
+        if split.shares is None and not was_silent:
+            self._silent.add(watch)
+            flags = ", ".join(split.closed.energy.flags)
+            log.warning("meter %s says nothing that can be used: %s", watch.text, flags)
+        elif split.shares is not None and was_silent:
+            self._silent.discard(watch)
+            log.warning("meter %s says something again", watch.text)
 
 
 def open_watches(

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from wattshed.records import LedgerDrift
 from wattshed.serve.call import Call, kept
 from wattshed.serve.gateway import Gateway
-from wattshed.serve.metering import Split
+from wattshed.serve.split import Split
 
 SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 40.96, 163.84)
 
