@@ -57,7 +57,7 @@ bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/windows.py
 
 # Time limits are part of what these tests show, so they run one at a time.
-acceptance: $(STAMPS)/test $(STAMPS)/engines ## run the slow tests, and those against ../shared where it exists
+acceptance: $(STAMPS)/test $(STAMPS)/engines $(STAMPS)/browser ## run the slow tests, and those against ../shared where it exists
 	@if [ -d ../shared ]; then \
 		$(BIN)/pytest -m "slow or acceptance"; \
 	else \
@@ -104,6 +104,14 @@ $(STAMPS)/engines: pyproject.toml | $(STAMPS)/wheel
 	@echo "installing the engine transformers"
 	@$(PIP) install "torch==2.13.0+cpu" 2>/dev/null || $(PIP) install "torch>=2.8"
 	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[transformers]"
+	@touch $@
+
+# A browser that looks at the dashboard: the one that is there, or Debian's.
+$(STAMPS)/browser: | $(STAMPS)/venv
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { \
+		echo "installing Chromium and its driver"; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null; \
+	} || { echo "make acceptance needs chromium and chromedriver, which apt-get could not install: install them" >&2; exit 1; }
 	@touch $@
 
 $(STAMPS)/test $(STAMPS)/check $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%

@@ -42,7 +42,11 @@ def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
     """Serve an application until the end of the block; gives its address."""
     bound = listening()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace_s
+        app,
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=grace_s,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)

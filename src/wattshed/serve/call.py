@@ -36,6 +36,8 @@ class Call:
         Endpoints that failed it, with the reason.
     token_s : list of (float, int) or None
         When tokens came and how many, for who meters the endpoint.
+    simulated : bool
+        Whether the engine says that it is.
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
@@ -62,6 +64,7 @@ class Call:
     used: Usage | None = None
     receipt: Receipt | None = None
     token_s: list[tuple[float, int]] | None = None
+    simulated: bool = False
     outcome: str = "failed"
     status: int = 0
 
@@ -85,7 +88,7 @@ def kept(call: Call) -> bool | None:
     promise = slo.get(call.request.slo_class, slo.get(DEFAULT_CLASS, Slo()))
     limits = [
         (promise.ttft_s, call.since(call.first_s)),
-        (promise.tbt_s, _mean_gap_s(call)),
+        (promise.tbt_s, mean_gap_s(call)),
         (promise.e2e_s, call.since(call.end_s)),
         (call.request.deadline_s, call.since(call.end_s)),
     ]
@@ -95,7 +98,7 @@ def kept(call: Call) -> bool | None:
     return all(value is not None and value <= limit for limit, value in stated)
 
 
-def _mean_gap_s(call: Call) -> float | None:
+def mean_gap_s(call: Call) -> float | None:
     """Mean time between tokens, where they were seen."""
     if call.first_s is None or call.last_s is None or call.used is None:
         return None

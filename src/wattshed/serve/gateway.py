@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -22,6 +23,7 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
+from wattshed.serve.logs import about
 from wattshed.serve.metering import Metering, came, left
 from wattshed.serve.placing import Placing
 from wattshed.serve.refused import RefusedError
@@ -37,6 +39,9 @@ log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+UNTRACED = nullcontext()
+SIMULATED = "x-simulated"
+"""Header of answers that no real engine made."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
+    trying : callable
+        Gives what surrounds each try at an endpoint: a span, where traces are asked for.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing that may be chosen
@@ -115,6 +122,7 @@ class Gateway:
         self.settings, self.keys = settings or Settings(), keys
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
+        self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = time.monotonic
         self.waiting = WaitingRoom(self.settings.seats)
@@ -271,7 +279,8 @@ class Gateway:
             target = await self._placing.place(call)
             tries += 1
             try:
-                await self._send(call, target, reply)
+                with self.trying(call, target):
+                    await self._send(call, target, reply)
                 return
             except UpstreamError as error:
                 self._fail(call, target, error, reply, tries)
@@ -286,7 +295,9 @@ class Gateway:
         RefusedError
             If the request is not sent once more.
         """
-        log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
+        fields = about(request=call.id, endpoint=target.name, reason=error.reason)
+        words = (target.name, error.reason, call.id, error.detail)
+        log.warning("%s %s (request %s) %s", *words, extra=fields)
         stale = error.stale and target.name not in call.stale
         if stale:
             call.stale.add(target.name)
@@ -326,6 +337,7 @@ class Gateway:
                 target, ask.path, body, call.forward, upstream.first_byte_s
             ) as response:
                 check_status(response)
+                call.simulated = SIMULATED in response.headers
                 receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
                 await relay.answer(response)
@@ -365,6 +377,10 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
+
+
+def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
+    return UNTRACED
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

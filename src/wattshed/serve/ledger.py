@@ -120,7 +120,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, interval_s: float = 0.05) -> None:
-        self._engine = open_database(url)
+        self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
         self._inserts = {table: _insert(self._engine, table) for table in TABLES}
         self._rows: list[Rows] = []

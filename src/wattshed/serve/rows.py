@@ -61,7 +61,7 @@ def read_rows(
     if request is not None:
         conditions.append(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
-    with _reading(source) as connection:
+    with reading(source) as connection:
         asked = energies(connection, columns).where(*conditions)
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
@@ -75,7 +75,7 @@ def read_meters(
     source: str, since_s: float | None = None, until_s: float | None = None
 ) -> list[LedgerMeter]:
     """What meters said within some time; see `read_rows`."""
-    with _reading(source) as connection:
+    with reading(source) as connection:
         return meters(connection, since_s, until_s)
 
 
@@ -85,7 +85,7 @@ def shown(source: str) -> str:
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[sql.Connection]:
+def reading(source: str) -> Iterator[sql.Connection]:
     """A connection that cannot write.
 
     Raises

@@ -39,6 +39,7 @@ def run_gateway(
     config = uvicorn.Config(
         gateway_app(gateway, reloader),
         access_log=False,
+        log_config=None,  # its lines are written as ours
         log_level="warning",
         timeout_graceful_shutdown=grace_s,
         backlog=BACKLOG,
