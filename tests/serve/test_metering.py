@@ -302,4 +302,4 @@ def test_an_alarm_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     drifts = Drifts()
     for _ in range(3 * FEWEST):
         drifts.take([("e", 10.0, 20.0), ("e", 10.0, 20.1), ("e", None, 5.0)])
-    assert [record.getMessage()[:12] for record in caplog.records] == ["e takes 2.01"]
+    assert [record.getMessage()[:20] for record in caplog.records] == ["e is metered at 2.01"]

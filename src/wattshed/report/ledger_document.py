@@ -96,8 +96,8 @@ def caveats(found: LedgerSummary) -> list[str]:
     }
     texts += [f"{n} of {total.requests} requests {what}." for what, n in counts.items() if n]
     texts += [
-        f"Alarm: {each.endpoint} takes {each.ratio:.3g} times what its profile says, 95 % between"
-        f" {each.low:.3g} and {each.high:.3g}. Measure and fit it again."
+        f"Alarm: {each.endpoint} was metered at {each.ratio:.3g} times what was modelled, 95 %"
+        f" between {each.low:.3g} and {each.high:.3g}: its profile may no longer hold."
         for each in found.drifts
         if each.alarm
     ]

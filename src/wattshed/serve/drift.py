@@ -88,7 +88,7 @@ class Drifts:
         for each in self.found():
             if each.alarm and each.endpoint not in self._alarmed:
                 log.warning(
-                    "%s takes %.3g times the energy that its profile says (95 %%: %.3g to %.3g)",
+                    "%s is metered at %.3g times the energy that is modelled (95 %%: %.3g to %.3g)",
                     each.endpoint,
                     each.ratio,
                     each.low,

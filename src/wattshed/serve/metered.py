@@ -18,7 +18,9 @@ SUMS = ("joules", "idle_joules", "low_joules", "high_joules")
 WORDS = ("energy_method", "boundary")
 
 
-def energies(connection: sql.Connection, names: Sequence[str]) -> sql.Select[Any]:
+def energies(
+    connection: sql.Connection, names: Sequence[str], request: str | None = None
+) -> sql.Select[Any]:
     """A query of the columns of requests that has what was metered in place of what was modelled.
 
     A request has what was metered of it once it is over, if all of its time was metered, at the
@@ -26,7 +28,7 @@ def energies(connection: sql.Connection, names: Sequence[str]) -> sql.Select[Any
     """
     if not sql.inspect(connection).has_table(metered.name):  # an older ledger
         return sql.select(*(_modelled(name) for name in names))
-    found = _totals()
+    found = _totals(request)
     columns = [
         sql.func.coalesce(found.c[name], requests.c[name]).label(name)
         if name in WORDS
@@ -48,12 +50,15 @@ def _modelled(name: str) -> sql.ColumnElement[Any]:
     return requests.c.joules.label(MODELLED) if name == MODELLED else requests.c[name]
 
 
-def _totals() -> sql.Subquery:
-    """Requests whose whole time was metered."""
+def _totals(request: str | None) -> sql.Subquery:
+    """Requests whose whole time was metered; or one of them, so that no other has to be read."""
+    only = [] if request is None else [metered.c.id == request]
     known = sql.func.min(sql.case((metered.c.whole, 1), else_=0)) == 1
     sums = (_sum(metered.c[name]).label(name) for name in SUMS)
     words = (sql.func.max(metered.c[name]).label(name) for name in WORDS)
-    return (sql.select(metered.c.id, *sums, *words).group_by(metered.c.id).having(known)).subquery()
+    return (
+        sql.select(metered.c.id, *sums, *words).where(*only).group_by(metered.c.id).having(known)
+    ).subquery()
 
 
 def _sum(column: sql.ColumnElement[Any]) -> sql.ColumnElement[Any]:
