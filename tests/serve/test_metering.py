@@ -29,7 +29,7 @@ from wattshed.serve.demo import demo_fleet
 from wattshed.serve.drift import FEWEST, Drift, Drifts
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.gauge import Closed, Gauge, open_gauge
-from wattshed.serve.ledger import Ledger
+from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
 from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.rows import read_meters, read_rows
@@ -166,6 +166,66 @@ def test_prometheus_is_told_the_same(metered: Metered) -> None:
     assert sums["dynamic"] == pytest.approx(sum(m.dynamic_j for m in said))
     idle_j = sum(m.idle_of_requests_j + m.idle_j for m in said)
     assert sums["idle"] == pytest.approx(idle_j)
+
+
+ROW: dict[str, Any] = {column.name: None for column in requests.columns} | {
+    "arrived_at": 1.0,
+    "outcome": "served",
+    "status": 200,
+    "endpoint": "e/1",
+    "joules": 5.0,
+    "energy_method": "modelled",
+}
+PART = {
+    "endpoint": "e/1",
+    "joules": 3.0,
+    "idle_joules": 0.5,
+    "low_joules": 2.0,
+    "high_joules": 4.0,
+    "energy_method": "attributed",
+    "boundary": "accelerator",
+    "ended": True,
+    "whole": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("parts", "joules"),
+    [
+        ([PART | {"ended": False}, PART], 6.0),
+        ([PART | {"endpoint": "e/0"}, PART], 6.0),  # one that failed it before
+        ([PART | {"ended": False}], 5.0),
+        ([PART | {"endpoint": "e/0"}], 5.0),
+        ([PART | {"ended": False, "whole": False, "joules": None}, PART | {"whole": False}], 5.0),
+        ([], 5.0),
+    ],
+)
+def test_what_was_metered_counts_once_all_of_it_is_known(
+    tmp_path: Path, parts: list[dict[str, Any]], joules: float
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(f"sqlite:///{path}", interval_s=0.001)
+    ledger.append(ROW | {"id": "r"})
+    ledger.append_together(
+        [(metered_table, {"id": "r", "window": f"w{i}", **part}) for i, part in enumerate(parts)]
+    )
+    assert ledger.close() == 0
+    for asked in ({}, {"request": "r"}):
+        (row,) = read_rows(str(path), **asked).to_dicts()  # type: ignore[arg-type]
+        assert (row["joules"], row["modelled_joules"]) == (joules, 5.0)
+        assert row["energy_method"] == ("modelled" if joules == 5.0 else "attributed")
+
+
+def test_a_ledger_from_before_there_were_meters_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(f"sqlite:///{path}", interval_s=0.001)
+    ledger.append(ROW | {"id": "r"})
+    assert ledger.close() == 0
+    connection = sqlite3.connect(path)
+    connection.executescript("drop table metered; drop table windows")
+    connection.close()
+    assert read_rows(str(path))["joules"].to_list() == [5.0]
+    assert read_meters(str(path)) == []
 
 
 # ------------------------------------------------------------------ meters
