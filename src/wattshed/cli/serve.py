@@ -69,9 +69,9 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     "--ledger",
     "ledger_url",
     default=None,
-    metavar="URL",
-    help="Database of the ledger, in the words of SQLAlchemy.  [default: sqlite:///ledger.sqlite,"
-    " in wattshed-demo for --demo]",
+    metavar="FILE",
+    help="SQLite file of the ledger, or the URL of a PostgreSQL database."
+    "  [default: ledger.sqlite, in wattshed-demo for --demo]",
 )
 @click.option(
     "--keys",
@@ -246,10 +246,10 @@ def _is_loopback(host: str) -> bool:
 
 def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:
     if not is_demo:
-        return "sqlite:///ledger.sqlite"
+        return "ledger.sqlite"
     Path("wattshed-demo").mkdir(exist_ok=True)
     say("its ledger: wattshed report wattshed-demo/ledger.sqlite")
-    return "sqlite:///wattshed-demo/ledger.sqlite"
+    return "wattshed-demo/ledger.sqlite"
 
 
 def _place(host: str, port: int) -> str:

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wattshed.errors import EngineError
+from wattshed.serve.one_write import OneWriteProtocol
 
 BACKLOG = 4096
 """Connections that may wait to be taken."""
@@ -43,6 +44,7 @@ def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
     bound = listening()
     config = uvicorn.Config(
         app,
+        http=OneWriteProtocol,
         log_level="warning",
         log_config=None,
         access_log=False,

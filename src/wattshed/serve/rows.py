@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import sqlalchemy as sql
 
-from wattshed.errors import FileError, ParameterError
+from wattshed.errors import FileError
 from wattshed.records import LedgerMeter
-from wattshed.serve.ledger import requests
+from wattshed.serve.ledger import database_url, requests
 from wattshed.serve.metered import MODELLED, energies, meters
 
 BATCH = 50_000
@@ -81,7 +81,7 @@ def read_meters(
 
 def shown(source: str) -> str:
     """A ledger's name for people: no password."""
-    return _url(source).render_as_string() if "://" in source else source
+    return database_url(source).render_as_string() if "://" in source else source
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def reading(source: str) -> Iterator[sql.Connection]:
 
 
 def _engine(source: str, label: str) -> sql.Engine:
-    url = _url(source)
+    url = database_url(source)
     kind = url.get_backend_name()
     if kind == "postgresql":
         only_reads = {"postgresql_readonly": True}
@@ -133,16 +133,6 @@ def _mode(path: Path) -> str:
     effective = os.access in os.supports_effective_ids
     kept = not log.exists() and not os.access(path.parent, os.W_OK, effective_ids=effective)
     return "immutable=1" if kept else "mode=ro"
-
-
-def _url(source: str) -> sql.URL:
-    if "://" not in source:
-        return sql.URL.create("sqlite", database=source)
-    try:
-        return sql.make_url(source)
-    except (sql.exc.ArgumentError, ValueError):
-        cure = "write it as postgresql+psycopg://user@host/name"
-        raise ParameterError("the ledger", "is no URL of a database", cure) from None
 
 
 def _refuse_others(connection: sql.Connection, label: str) -> None:
