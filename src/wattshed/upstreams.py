@@ -34,6 +34,9 @@ def check_upstream(place: str, upstream: Upstream, replicas: int) -> None:
             cure = "give http://HOST:PORT or https://HOST:PORT, without user and query"
             raise FleetError(f"{place}.urls[{index}]", repr(url), cure)
     _check_key(place, upstream)
+    if len(upstream.meters) not in (0, 1, replicas):
+        found = f"{len(upstream.meters)} for {replicas} replicas"
+        raise FleetError(f"{place}.meters", found, "give one for each URL, or one for all")
     if upstream.metrics is not None and not _near(upstream.metrics, upstream.urls):
         cure = 'give a path such as "/metrics", or for one replica a URL on the host of its url'
         raise FleetError(f"{place}.metrics", repr(upstream.metrics), cure)

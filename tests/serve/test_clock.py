@@ -24,17 +24,18 @@ def test_durations_order_and_budgets_do_not_follow_the_wall(
     keys = Keys([KeyEntry("a", KEY, requests_per_minute=5)])
     started = live(engine.url, keys=keys)
     wall = [1e9, 1e9 + 7200, 5e8, 5e8 - 1e-3, 1e9]  # on two hours, back for years, on again
-    read = iter(wall)
+    read = iter([*wall, 2e9])
     started.gateway.wall = lambda: next(read)
     with httpx.Client(base_url=started.url, headers={"authorization": "Bearer key"}) as http:
         asked = [http.post(CHAT, json=ASK).headers["x-wattshed-request"] for _ in wall]
         refused = http.post(CHAT, json=ASK)  # two hours on the wall have filled no budget
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "requests_budget")
     assert 1 <= int(refused.headers["retry-after"]) <= 12
-    rows = sorted(started.rows(), key=lambda row: row["id"])
+    *rows, last = sorted(started.rows(), key=lambda row: row["id"])
+    assert (last["outcome"], last["reason"]) == ("refused", "requests_budget")
     assert [row["id"] for row in rows] == asked  # ids tell the order of arrival
     assert [row["arrived_at"] for row in rows] == wall
     for row in rows:
         assert 0 <= row["sent_s"] <= row["end_s"] < 60
-    by_wall = read_rows(str(started.ledger), ["arrived_at"], since_s=9e8)
+    by_wall = read_rows(str(started.ledger), ["arrived_at"], since_s=9e8, until_s=2e9)
     assert by_wall["arrived_at"].to_list() == [1e9, 1e9, 1e9 + 7200]

@@ -251,14 +251,14 @@ def test_a_failing_scrape_is_logged_once_and_leaves_what_was_known(
     assert target.state(later, healthy=True) == target.own(later)
     caplog.clear()
     with caplog.at_level(logging.WARNING, "wattshed.serve"):
-        assert scraped(bad, Response(VLLM), Response(VLLM)).watch.error is None
+        assert scraped(bad, Response(VLLM), Response(VLLM)).scraped.error is None
     assert ["can be read again" in record.message for record in caplog.records] == [False, True]
 
 
 def test_a_page_that_is_too_long_is_given_up() -> None:
     target = scraped(Response(b"x" * (LONGEST_PAGE + 1)))
-    assert target.watch.error == f"sent more than {LONGEST_PAGE} bytes"
-    assert target.watch.age_s(time.monotonic()) == math.inf
+    assert target.scraped.error == f"sent more than {LONGEST_PAGE} bytes"
+    assert target.scraped.age_s(time.monotonic()) == math.inf
     assert target.state(0.0, healthy=True) == target.own(0.0)
 
 
@@ -273,7 +273,7 @@ def test_the_key_goes_with_the_question_but_not_to_another_port() -> None:
         pool = Pool()
         for target in targets:
             await scrape(target, pool, time.monotonic, 10.0)
-            assert target.watch.error is None
+            assert target.scraped.error is None
         await pool.close()
 
     with background(Starlette(routes=[Route("/metrics", metrics)])) as url:

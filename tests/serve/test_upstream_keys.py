@@ -47,6 +47,7 @@ def test_addresses_and_names_are_read(tmp_path: Path) -> None:
         ("urls = []", "urls", "length >= 1"),
         ('urls = ["http://a:1"]\nurl = 2', "url", "unknown key"),
         ('urls = ["http://a:1"]\nidle_s = 0', "idle_s", "> 0"),
+        ('urls = ["http://a:1"]\nmeters = ["nvml:0", "nvml:1"]', "meters", "2 for 1 replicas"),
     ],
 )
 def test_wrong_keys_are_refused_with_their_place(

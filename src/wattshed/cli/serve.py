@@ -206,7 +206,7 @@ def serve(
         from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
-        from wattshed.serve.target import Targets
+        from wattshed.serve.setup import make_setup
 
         set_up_logs(log_format, log_level)
         say = start_log.info if log_format == "json" else note
@@ -223,7 +223,8 @@ def serve(
         )
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
-        Targets(fleet)  # refuses a fleet without addresses before anything is opened
+        # Refuses a fleet without addresses, or meters, before a ledger is there.
+        setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
         settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
@@ -232,7 +233,7 @@ def serve(
             closing(listening(host, port)) as bound,
             closing(traces) if traces else nullcontext(),
         ):
-            gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            gateway = Gateway(fleet, decider, ledger, settings, keys=keys, setup=setup)
             if traces:
                 traces.follow(gateway)
             if log_level == "info":

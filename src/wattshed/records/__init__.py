@@ -42,9 +42,11 @@ from wattshed.records.ledger import (
     Explanation,
     LedgerComparison,
     LedgerDifference,
+    LedgerDrift,
     LedgerForecast,
     LedgerGroup,
     LedgerImpact,
+    LedgerMeter,
     LedgerSummary,
     WeighedDeployment,
     WeighedEndpoint,
@@ -88,7 +90,7 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
-from wattshed.records.route import Decision, Endpoint, Request, Served
+from wattshed.records.route import Decision, Endpoint, Request, Served, Told, Weighed
 from wattshed.records.simulation import (
     ClassResult,
     DeploymentResult,
@@ -144,9 +146,11 @@ __all__ = [
     "Latency",
     "LedgerComparison",
     "LedgerDifference",
+    "LedgerDrift",
     "LedgerForecast",
     "LedgerGroup",
     "LedgerImpact",
+    "LedgerMeter",
     "LedgerSummary",
     "LimitUse",
     "MeterFinding",
@@ -185,7 +189,9 @@ __all__ = [
     "Stack",
     "StepDomain",
     "Threshold",
+    "Told",
     "Upstream",
+    "Weighed",
     "WeighedDeployment",
     "WeighedEndpoint",
     "WindowEnergy",

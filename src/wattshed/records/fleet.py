@@ -61,6 +61,9 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Age from which on what it told counts no more.
     key_env, key_file : str or None
         Environment variable, or file, with the API key that engines are sent.
+    meters : list of str
+        What meters each replica, as ``wattshed measure --meter`` names it: one for each URL, or
+        one for all. Replicas with the same text, here and elsewhere, share one meter.
     """
 
     urls: Annotated[list[str], msgspec.Meta(min_length=1)]
@@ -76,6 +79,13 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_age_s: Positive = 5.0
     key_env: str | None = None
     key_file: str | None = None
+    meters: list[str] = []
+
+    def meter_of(self, replica: int) -> str | None:
+        """What meters a replica; None if nothing does."""
+        if not self.meters:
+            return None
+        return self.meters[replica if len(self.meters) > 1 else 0]
 
 
 class Deployment(msgspec.Struct, frozen=True):

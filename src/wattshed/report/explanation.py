@@ -35,9 +35,8 @@ def candidates_table(found: Explanation) -> Table:
     rows: list[list[Cell]] = []
     for each in found.candidates:
         known: list[Cell] = [each.deployment, each.joules, each.runtime_s]
-        chosen = "yes" if each.chosen else ""
         if not each.endpoints:
-            rows.append([*known, each.cost, None, None, None, chosen])
+            rows.append([*known, each.cost, None, None, None, "yes" if each.chosen else ""])
         for end in each.endpoints:
             cost = each.cost if end.cost is None else end.cost
             there = "yes" if end.endpoint == found.endpoint else ""
@@ -51,6 +50,34 @@ def candidates_table(found: Explanation) -> Table:
         note="Predicted: from the output that was expected, in the batches that plans assume."
         " Alone: runtime with no other request. Weighed: by the policy, least is best. No"
         " endpoint: none of them took requests.",
+    )
+
+
+def weighed_table(found: Explanation) -> Table:
+    """What the policy predicted of each endpoint, where it tells."""
+    ends = [(e.endpoint, e.weighed) for c in found.candidates for e in c.endpoints]
+    rows: list[list[Cell]] = [
+        [
+            name,
+            each.joules,
+            each.price_j,
+            each.ttft_s,
+            each.tbt_s,
+            each.binding or None,
+            100 * each.used if each.binding else None,
+            "yes" if name == found.endpoint else "",
+        ]
+        for name, each in ends
+        if each is not None
+    ]
+    columns = ["endpoint", "adds (J)", "price (J)", "TTFT (s)", "TBT (s)", "promise", "used (%)"]
+    return Table(
+        "weighed",
+        "What the policy predicted",
+        [*columns, "chosen"],
+        rows,
+        note="Adds: to the energy of the fleet, above idle power. Price: for budgets. Promise: the"
+        " one nearest to being broken, and what it would use of what may be used of its limit.",
     )
 
 

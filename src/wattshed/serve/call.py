@@ -60,6 +60,8 @@ class Call:
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
+    token_s : list of (float, int) or None
+        When tokens came and how many, for who meters the endpoint.
     simulated : bool
         Whether the engine says that it is.
     outcome : str
@@ -89,6 +91,7 @@ class Call:
     end_s: float | None = None
     used: Usage | None = None
     receipt: Receipt | None = None
+    token_s: list[tuple[float, int]] | None = None
     simulated: bool = False
     outcome: str = "failed"
     reason: str | None = None
@@ -131,6 +134,12 @@ def mean_gap_s(call: Call) -> float | None:
     return (call.last_s - call.first_s) / max(1, call.used.output_tokens - 1)
 
 
+def candidates_of(call: Call) -> dict[str, Any]:
+    """What was weighed, with what the policy predicted of each endpoint, where it tells."""
+    tell = call.choice.tell if call.choice and call.target else None
+    return {**call.weighed, "told": tell()} if tell else call.weighed
+
+
 def row_of(call: Call) -> dict[str, Any]:
     """The row of the ledger."""
     request, used, receipt, choice = call.request, call.used, call.receipt, call.choice
@@ -151,7 +160,7 @@ def row_of(call: Call) -> dict[str, Any]:
         "endpoint": call.target.name if call.target else None,
         "deployment": call.target.deployment.name if call.target else None,
         "shadow_endpoint": shadow.endpoint if shadow else None,
-        "candidates": msgspec.json.encode(call.weighed).decode(),
+        "candidates": msgspec.json.encode(candidates_of(call)).decode(),
         "tried": msgspec.json.encode(call.tried).decode(),
         "input_estimate": request.input_tokens,
         "expected_output_tokens": request.expected_output_tokens,

@@ -11,7 +11,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.records import Decision, Endpoint, Request, Served
-from wattshed.route.policy import Attentive, Policy
+from wattshed.route.policy import Attentive, Policy, Tell, Telling
 from wattshed.route.registry import find_policy, load_policy
 from wattshed.serve.canary import CANARY, Canary
 from wattshed.serve.wishes import Wishes
@@ -33,12 +33,15 @@ class Choice:
         Of the policy that is only recorded.
     arm : str or None
         Group of the request where a canary is on trial.
+    tell : callable or None
+        Computes what was weighed.
     """
 
     decision: Decision
     policy: str
     shadow: Decision | None = None
     arm: str | None = None
+    tell: Tell | None = None
 
 
 class Decider:
@@ -88,6 +91,7 @@ class Decider:
         names = [policy, default, *([canary.policy] if canary else [])]
         self._policies = {name: make_policy(name, fleet, plan) for name in dict.fromkeys(names)}
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
+        self._telling = {n: p for n, p in self._policies.items() if isinstance(p, Telling)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
         self.policy, self.default, self.shadow, self.canary = policy, default, shadow, canary
         self.active, self.is_off = policy, False
@@ -104,8 +108,10 @@ class Decider:
         """Where a request goes; see `Policy.decide`."""
         name, decides, arm = self._who(request)
         decision = decides.decide(request, endpoints, now_s)
+        telling = self._telling.get(name)
+        tell = telling.told() if telling else None
         shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
-        return Choice(decision, name, shadow, arm=arm)
+        return Choice(decision, name, shadow, arm, tell)
 
     def _who(self, request: Request) -> tuple[str, Policy, str | None]:
         """The policy that decides for a request, and the group that it is in.

@@ -116,7 +116,7 @@ NONE = Most(0, 0)
 
 
 @dataclass
-class Watch:
+class Scraped:
     """What is known of an engine from its own words.
 
     Attributes

@@ -24,6 +24,7 @@ from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.logs import about
+from wattshed.serve.metering import Metering, came, left
 from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
@@ -102,6 +103,8 @@ class Gateway:
         Everybody may ask without them.
     estimator : TokenEstimator, optional
     lengths : LengthPredictor, optional
+    setup : Setup, optional
+        Of fleet and decider, if it is made already.
 
     Attributes
     ----------
@@ -114,7 +117,7 @@ class Gateway:
         for people.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that may be chosen
         self,
         fleet: Fleet,
         decider: Decider,
@@ -124,9 +127,11 @@ class Gateway:
         keys: Keys | None = None,
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
+        setup: Setup | None = None,
     ) -> None:
-        self.setup, self.ledger = make_setup(fleet, decider), ledger
+        self.setup, self.ledger = setup or make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
+        self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
@@ -142,12 +147,14 @@ class Gateway:
     async def open(self) -> None:
         """Open the connections; inside the event loop that serves."""
         self._pool = Pool()
+        self.metering.follow(self.setup.watches)
 
     async def close(self) -> None:
-        """Close them, and write what is still to be written."""
+        """Close them, write what is still to be written, and read the meters for the last time."""
         self.door.close()
         if self._pool is not None:
             await self._pool.close()
+        await asyncio.to_thread(self.metering.close)
 
     @property
     def fleet(self) -> Fleet:
@@ -175,6 +182,7 @@ class Gateway:
     def adopt(self, setup: Setup) -> None:
         """Take another setup for all requests from now on."""
         self.setup = setup
+        self.metering.follow(setup.watches)
         self.waiting.wake(setup.targets.models)
 
     @property
@@ -261,8 +269,9 @@ class Gateway:
         )
         forward = forwarded(headers)
         forward["content-type"] = "application/json"
+        came_at = newcomer.arrived_at
         return Call(
-            request.id, ask, request, route, self.setup, candidates, self.wall(), forward, holder
+            request.id, ask, request, route, self.setup, candidates, came_at, forward, holder
         )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
@@ -345,6 +354,7 @@ class Gateway:
         call.sent_s, call.first_s, call.last_s = now, None, None
         call.used = call.receipt = None
         flight = target.begin(call.request.input_tokens, now)
+        stay = came(target, call, now)
         if not ask.stream:
             target.expect(flight, call.request.expected_output_tokens, now)
         body = engine_body(ask, target.engine_model(), upstream.drops)
@@ -369,6 +379,7 @@ class Gateway:
             if not said:
                 target.breaker.gave_up()
             target.account.end(flight, self.clock())
+            left(stay, call, self.clock())
             if self.waiting.waiting:
                 self.waiting.wake(self._models_of(target))
 

@@ -13,6 +13,8 @@ from wattshed.engines.model import UNLIMITED, BatchingDeployment, StepModel
 from wattshed.profiles import predict
 from wattshed.records import Deployment, IterationProfile, Profile
 from wattshed.replicas import batching
+from wattshed.serve.power import Power
+from wattshed.serve.receipt import idle_power_w
 
 
 @dataclass(eq=False)
@@ -63,6 +65,7 @@ class Pace:
         self._running: list[Job] = []
         self._some = asyncio.Event()
         self._due_s = 0.0
+        self.power = Power(idle_power_w(deployment) or 0.0, speed)
 
     def submit(self, input_tokens: int, output_tokens: int) -> Job:
         """Begin a request."""
@@ -96,9 +99,10 @@ class Pace:
             else:
                 await self._step(self._engine)
 
-    async def _until(self, seconds: float) -> None:
+    async def _until(self, seconds: float, joules: float) -> None:
         """Let time pass. Late steps are caught up with, so that nothing drifts."""
-        self._due_s += seconds / self._speed
+        begin_s, self._due_s = self._due_s, self._due_s + seconds / self._speed
+        self.power.draw(begin_s, self._due_s, joules)
         await asyncio.sleep(max(0.0, self._due_s - asyncio.get_running_loop().time()))
 
     async def _query(self) -> None:
@@ -107,12 +111,14 @@ class Pace:
         self._running = [job]
         assert isinstance(self._profile, Profile)
         n = np.array([1.0, job.output_tokens])
-        first_s, last_s = predict(self._profile, np.full(2, job.input_tokens), n).runtime_s
-        first_s = min(first_s, last_s)
-        await self._until(float(first_s))
+        found = predict(self._profile, np.full(2, job.input_tokens), n)
+        first_s, last_s = found.runtime_s
+        first_s, mean_w = min(first_s, last_s), float(found.energy_j[1] / last_s)
+        await self._until(float(first_s), mean_w * float(first_s))
         job.make()
         while not job.finished:
-            await self._until(float((last_s - first_s) / (job.output_tokens - 1)))
+            step_s = float((last_s - first_s) / (job.output_tokens - 1))
+            await self._until(step_s, mean_w * step_s)
             job.make()
         self._running = []
 
@@ -122,7 +128,8 @@ class Pace:
         chunks = list(self._chunks(engine, len(decoding)))
         if not decoding and not chunks:
             return
-        await self._until(step_s(engine.time, decoding, chunks))
+        costs = (step_s(model, decoding, chunks) for model in (engine.time, engine.energy))
+        await self._until(*costs)
         for job, tokens in chunks:
             job.prompt_done += tokens
             if job.prompt_done == job.input_tokens:

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import sqlalchemy as sql
 
 from wattshed.errors import FileError
+from wattshed.records import LedgerMeter
 from wattshed.serve.ledger import LATER, database_url, requests
+from wattshed.serve.metered import MODELLED, energies, meters
 
 BATCH = 50_000
 """Rows that are read at once."""
@@ -24,7 +25,7 @@ TYPES: dict[type, type[pl.DataType]] = {
     int: pl.Int64,
     bool: pl.Boolean,
 }
-SCHEMA = {c.name: TYPES[c.type.python_type] for c in requests.columns}
+SCHEMA = {c.name: TYPES[c.type.python_type] for c in requests.columns} | {MODELLED: pl.Float64}
 
 
 def read_rows(
@@ -35,7 +36,7 @@ def read_rows(
     until_s: float | None = None,
     request: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of a ledger in order of arrival.
+    """Rows of a ledger in order of arrival, with metered energies where these are known.
 
     Parameters
     ----------
@@ -52,22 +53,30 @@ def read_rows(
     FileError
         If it cannot be read, or is no ledger.
     """
-    asked = sql.select()
+    conditions = []
     if since_s is not None:
-        asked = asked.where(requests.c.arrived_at >= since_s)
+        conditions.append(requests.c.arrived_at >= since_s)
     if until_s is not None:
-        asked = asked.where(requests.c.arrived_at < until_s)
+        conditions.append(requests.c.arrived_at < until_s)
     if request is not None:
-        asked = asked.where(requests.c.id == request)
+        conditions.append(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
     with reading(source) as connection:
-        asked = asked.add_columns(*_selected(connection, columns))
+        asked = energies(connection, columns, request).where(*conditions)
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")
             for rows in found.partitions(BATCH)
         ]
     return pl.concat(batches) if batches else pl.DataFrame(schema=schema)
+
+
+def read_meters(
+    source: str, since_s: float | None = None, until_s: float | None = None
+) -> list[LedgerMeter]:
+    """What meters said within some time; see `read_rows`."""
+    with reading(source) as connection:
+        return meters(connection, since_s, until_s)
 
 
 def shown(source: str) -> str:
@@ -124,12 +133,6 @@ def _mode(path: Path) -> str:
     effective = os.access in os.supports_effective_ids
     kept = not log.exists() and not os.access(path.parent, os.W_OK, effective_ids=effective)
     return "immutable=1" if kept else "mode=ro"
-
-
-def _selected(connection: sql.Connection, columns: Sequence[str]) -> list[sql.ColumnElement[Any]]:
-    """Columns as they are selected: null where the ledger is older than they are."""
-    there = {c["name"] for c in sql.inspect(connection).get_columns(requests.name)}
-    return [requests.c[n] if n in there else sql.null().label(n) for n in columns]
 
 
 def _refuse_others(connection: sql.Connection, label: str) -> None:

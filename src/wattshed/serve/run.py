@@ -12,7 +12,7 @@ from types import FrameType
 import uvicorn
 
 from wattshed.records import Endpoint, Request
-from wattshed.route.policy import Policy
+from wattshed.route.policy import Policy, Telling
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import BACKLOG
 from wattshed.serve.gateway import Gateway
@@ -110,3 +110,7 @@ def warm_up(policy: Policy, gateway: Gateway) -> None:
     """
     endpoints = [Endpoint(t.name, t.deployment.name) for t in gateway.targets]
     policy.decide(Request("warm-up", 100, 100.0), endpoints, 0.0)
+    if isinstance(policy, Telling):
+        tell = policy.told()
+        if tell is not None:
+            tell()

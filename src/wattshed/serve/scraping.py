@@ -33,11 +33,11 @@ async def scrape(target: Target, pool: Pool, clock: Callable[[], float], seconds
     What fails leaves what is known, until that is too old. It is logged once, and once when the
     engine answers again.
     """
-    watch = target.watch
+    scraped = target.scraped
     try:
         load = read_load(await pool.metrics_page(target, seconds))
     except (UpstreamError, ValueError) as error:
-        if watch.error is None:
+        if scraped.error is None:
             log.warning(
                 "%s: its metrics cannot be read (%s %s); until they can, decisions rest on what"
                 " was sent to it from here",
@@ -45,15 +45,15 @@ async def scrape(target: Target, pool: Pool, clock: Callable[[], float], seconds
                 error,
                 getattr(error, "detail", ""),
             )
-        watch.error = str(error)
-        watch.before = Most(*target.account.take_most())
+        scraped.error = str(error)
+        scraped.before = Most(*target.account.take_most())
         return
-    if watch.error is not None:
+    if scraped.error is not None:
         log.warning("%s: its metrics can be read again", target.name)
     now, latest = clock(), Most(*target.account.take_most())
-    most = Most(*map(max, zip(watch.before, latest, strict=True)))
-    watch.error, watch.load, watch.before = None, load, latest
-    watch.others = others_of(load, target.own(now), most, target.kv_tokens, now)
+    most = Most(*map(max, zip(scraped.before, latest, strict=True)))
+    scraped.error, scraped.load, scraped.before = None, load, latest
+    scraped.others = others_of(load, target.own(now), most, target.kv_tokens, now)
 
 
 def engine_gauges(targets: Iterable[Target], now_s: float) -> Iterable[Metric]:
@@ -71,8 +71,8 @@ def engine_gauges(targets: Iterable[Target], now_s: float) -> Iterable[Metric]:
     )
     for target in targets:
         if target.upstream.metrics:
-            age.add_metric([target.name], target.watch.age_s(now_s))
-            if target.watch.load is not None:
-                running.add_metric([target.name], target.watch.load.running)
-                waiting.add_metric([target.name], target.watch.load.waiting)
+            age.add_metric([target.name], target.scraped.age_s(now_s))
+            if target.scraped.load is not None:
+                running.add_metric([target.name], target.scraped.load.running)
+                waiting.add_metric([target.name], target.scraped.load.waiting)
     return age, running, waiting

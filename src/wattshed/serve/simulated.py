@@ -26,6 +26,8 @@ from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS, Ask, read_ask
 from wattshed.serve.pace import Job, Pace
 from wattshed.serve.refused import RefusedError
 
+POWER = "/power"
+"""Page of its meter."""
 HEADERS = {"x-simulated": "wattshed"}
 WORDS = ("water", "runs", "down", "where", "the", "ridge", "lets", "it")
 BYTES_PER_TOKEN = 4
@@ -151,6 +153,9 @@ def simulated_app(
         page = metrics_page(request.app.state.engine)
         return Response(page, headers=HEADERS, media_type=CONTENT_TYPE_LATEST)
 
+    async def power(request: Request) -> Response:
+        return Response(request.app.state.engine.pace.power.page(), media_type="text/plain")
+
     return Starlette(
         routes=[
             Route(CHAT, generate, methods=["POST"]),
@@ -159,6 +164,7 @@ def simulated_app(
             Route("/v1/models", models),
             Route("/health", health),
             Route("/metrics", metrics),
+            Route(POWER, power),
         ],
         lifespan=lifespan,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +15,14 @@ from wattshed.plan.service import latencies
 from wattshed.records import Deployment, Endpoint, IterationProfile, Upstream
 from wattshed.serve.account import Account, Flight
 from wattshed.serve.breaker import Breaker
-from wattshed.serve.engine_load import Watch, merged
+from wattshed.serve.engine_load import Scraped, merged
 from wattshed.serve.receipt import Receipts
 from wattshed.serve.tokens import on_grid
 from wattshed.serving import engine_settings
 from wattshed.simulate.external import endpoint_names
+
+if TYPE_CHECKING:
+    from wattshed.serve.metering import Watch
 
 ANY = ("auto", "wattshed")
 """Names of a model that leave the choice to the gateway."""
@@ -43,10 +47,12 @@ class Target:
         The header that holds it; empty where there is none.
     up : bool
         What the last look at its health found; True before the first.
-    watch : Watch
+    scraped : Scraped
         What the engine itself tells of its load, where it is asked.
     kv_tokens : int or None
         Tokens that its KV cache holds, where that is known.
+    watch : Watch or None
+        What meters it.
     """
 
     def __init__(
@@ -64,7 +70,8 @@ class Target:
         self.account = Account(self.alone)
         self.breaker = Breaker()
         self.up = True
-        self.watch, self.kv_tokens = Watch(), kv_tokens_of(deployment)
+        self.scraped, self.kv_tokens = Scraped(), kv_tokens_of(deployment)
+        self.watch: Watch | None = None
         self._prefill_s = lru_cache(maxsize=4096)(self._predict_prefill_s)
 
     @property
@@ -84,7 +91,7 @@ class Target:
     def state(self, now_s: float, *, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
         own, age_s = self.own(now_s, healthy=healthy), self.upstream.metrics_age_s
-        return merged(own, self.watch.others, now_s, age_s, alone=self.alone)
+        return merged(own, self.scraped.others, now_s, age_s, alone=self.alone)
 
     def begin(self, input_tokens: int, now_s: float) -> Flight:
         """Account for a request that is sent to it."""
@@ -102,7 +109,7 @@ class Target:
         if old is not None and (old.url, old.alone) == (self.url, self.alone):
             self.account, self.breaker, self.up = old.account, old.breaker, old.up
             if old.upstream.metrics == self.upstream.metrics:
-                self.watch = old.watch
+                self.scraped = old.scraped
 
     def engine_model(self) -> str:
         """Name of the model that the engine is told."""
