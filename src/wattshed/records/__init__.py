@@ -86,6 +86,15 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
+from wattshed.records.replay import (
+    ComparedFigure,
+    Comparison,
+    PairedSaving,
+    ReplayedDeployment,
+    ReplayedEnergy,
+    ReplayedPolicy,
+    ReplayResults,
+)
 from wattshed.records.route import Decision, Endpoint, Request, Served
 from wattshed.records.simulation import (
     ClassResult,
@@ -108,6 +117,8 @@ __all__ = [
     "Certificate",
     "ClassResult",
     "ClockResponse",
+    "ComparedFigure",
+    "Comparison",
     "ContextCost",
     "Curve",
     "CurvePoint",
@@ -150,6 +161,7 @@ __all__ = [
     "MeterKind",
     "MeterStatus",
     "OutOfSample",
+    "PairedSaving",
     "Pareto",
     "Plan",
     "Policy",
@@ -163,6 +175,10 @@ __all__ = [
     "QueryModel",
     "Reading",
     "Regression",
+    "ReplayResults",
+    "ReplayedDeployment",
+    "ReplayedEnergy",
+    "ReplayedPolicy",
     "Request",
     "Robust",
     "Rule",
