@@ -117,7 +117,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
     "--compare",
     "compared",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     metavar="DIR|FILE",
     help="Lay it beside another run: what wattshed simulate or replay wrote with -o or --json."
     " Repeatable.",

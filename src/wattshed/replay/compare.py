@@ -87,12 +87,14 @@ def load_others(source: Path, name: str) -> list[Other]:
     path = _file(source)
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        key, kind = KINDS[content.get("schema", "")]
+        key, kind = KINDS.get(content.get("schema"), ("results", None))
+        if kind is None:
+            raise FileError(str(path), "holds neither simulation nor replay", _CURE)
         found: SimulationResults | ReplayResults = msgspec.convert(content[key], kind)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-        raise FileError(str(path), f"holds no simulation and no replay: {error}", _CURE) from None
     except msgspec.ValidationError as error:
         raise FileError(str(path), f"is of another version: {error}", _CURE) from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise FileError(str(path), f"holds neither simulation nor replay: {error}", _CURE) from None
     policies: list[Contender] = [*found.policies]
     same = [p for p in policies if p.name == name] or policies
     return [Other(str(source), p, _table(path.parent, p), found.workload) for p in same]

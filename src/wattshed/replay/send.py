@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -138,6 +139,9 @@ class Sender:
 
     async def __aenter__(self) -> Sender:
         self._session = session_of(self.door)
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            # What is read and opened for the first request must not make it late.
+            await _get(self._session, f"{self.door.url}/v1/models")
         return self
 
     async def __aexit__(
