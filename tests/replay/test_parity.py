@@ -97,7 +97,6 @@ def test_a_live_replay_comes_to_what_simulate_says(
     told = live["policies"][0]["energy_j"]
     table = pl.read_csv(tmp_path / "live" / f"requests-{policy}-live.csv")
     receipts_j = told["requests_dynamic"] + told["requests_static"]
-    print({k: v and round(100 * v, 2) for k, v in off.items()}, receipts_j / as_it_was_sent(table))
     assert live["policies"][0]["completed"] == 160
     assert off["energy_per_request_j"] == pytest.approx(0, abs=0.02)
     assert off["energy_j.requests_dynamic"] == pytest.approx(0, abs=0.02)

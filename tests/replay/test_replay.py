@@ -49,13 +49,14 @@ def test_what_is_sent_comes_back_token_by_token_with_its_energy(
     assert found.input_counted.tolist() == requests.input_tokens.tolist()
     assert found.output_counted.tolist() == requests.output_tokens.tolist()
     assert len(found.gap_s) == (requests.output_tokens - 1).sum()
-    assert [trip.endpoint for trip in found.trips] == ["a100-tp8/0", "h100-tp4/0"] * 6
+    endpoints = [trip.endpoint for trip in found.trips]
+    assert sorted(endpoints) == ["a100-tp8/0"] * 6 + ["h100-tp4/0"] * 6
     assert (found.lag_s >= 0).all()
     assert (found.ttft_s > 0).all()
     assert (found.e2e_s >= found.ttft_s).all()
     rows = gateway.rows(12)
-    assert [trip.id for trip in found.trips] == [row[0] for row in rows]
-    assert found.charged_energy_j == pytest.approx([row[1] for row in rows])
+    joules = dict(rows)
+    assert found.charged_energy_j == pytest.approx([joules[trip.id] for trip in found.trips])
 
 
 def test_the_command_tells_what_simulate_tells(

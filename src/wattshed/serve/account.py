@@ -23,6 +23,8 @@ class Flight:
     ----------
     context_tokens : int
         That it holds once its prompt is processed.
+    joined : bool
+        Others were decoding when its prompt was processed.
     """
 
     input_tokens: int
@@ -31,6 +33,7 @@ class Flight:
     context_tokens: int = 0
     running: bool = False
     ended: bool = False
+    joined: bool = False
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Account:
         if flight.running or flight.ended:
             return
         self._integrate(now_s)
-        flight.running = True
+        flight.running, flight.joined = True, self.running > 0
         flight.run_s, flight.part_s = now_s, self._part_s
         flight.context_tokens += flight.input_tokens
         self.waiting -= 1
