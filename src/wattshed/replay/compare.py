@@ -87,7 +87,7 @@ def load_others(source: Path, name: str) -> list[Other]:
     path = _file(source)
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        key, kind = KINDS.get(content.get("schema"), ("results", None))
+        key, kind = KINDS.get(str(content.get("schema")), ("results", None))
         if kind is None:
             raise FileError(str(path), "holds neither simulation nor replay", _CURE)
         found: SimulationResults | ReplayResults = msgspec.convert(content[key], kind)

@@ -10,6 +10,7 @@ import polars as pl
 from wattshed.fleet import Fleet
 from wattshed.records import ReplayResults
 from wattshed.replay.compare import Other, compare
+from wattshed.replay.outcome import Replay
 from wattshed.replay.send import Door, Report, replay
 from wattshed.replay.summary import summarise
 from wattshed.replay.table import request_table
@@ -64,8 +65,33 @@ def replay_workload(  # noqa: PLR0913 - each is one thing that may be chosen
     report : callable, optional
         See `wattshed.replay.send.replay`.
     """
-    requests = arrivals.draw(seed)
-    found = replay(requests, door, seed=seed, report=report)
+    found = replay(arrivals.draw(seed), door, seed=seed, report=report)
+    return told(
+        found,
+        door,
+        arrivals,
+        fleet,
+        policy=policy,
+        others=others,
+        target=target,
+        every_token=every_token,
+        seed=seed,
+    )
+
+
+def told(  # noqa: PLR0913 - what was seen, and how it came about
+    found: Replay,
+    door: Door,
+    arrivals: Arrivals,
+    fleet: Fleet | None = None,
+    *,
+    policy: str = "gateway",
+    others: Sequence[Other] = (),
+    target: float = 0.99,
+    every_token: bool = False,
+    seed: int = 0,
+) -> Replayed:
+    """What a replay that was sent comes to; see `replay_workload`."""
     settings = {} if door.engine_speed == 1 else {"engine speed": f"{door.engine_speed:g}"}
     ours = summarise(found, fleet, name=policy, settings=settings, every_token=every_token)
     table = request_table(found, policy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -105,15 +104,23 @@ def replay(
         Told how many have ended, and of how many. A KeyboardInterrupt that it raises ends the
         replay with what there is so far.
     """
-    return asyncio.run(_replay(requests, door, seed, report))
+    return asyncio.run(replaying(requests, door, seed, report))
 
 
-async def _replay(requests: Requests, door: Door, seed: int, report: Report | None) -> Replay:
+async def replaying(
+    requests: Requests, door: Door, seed: int = 0, report: Report | None = None
+) -> Replay:
+    """See `replay`; on the clock of the event loop that runs."""
     async with Sender(requests, door, seed) as sender:
         partial = await sender.run(report)
         sent = first_of(requests, sender.sent) if partial else requests
         trips = sender.trips[: len(sent)]
         return conclude(sent, trips, sender.begun_ns, door.engine_speed, partial=partial)
+
+
+def now_ns() -> int:
+    """On the clock of the event loop, which is a monotonic one."""
+    return round(asyncio.get_running_loop().time() * NS_PER_S)
 
 
 @dataclass
@@ -181,11 +188,11 @@ class Sender:
     async def _send_all(self) -> None:
         """Send each when it is due; ends when all have ended."""
         speed = self.door.engine_speed
-        self.begun_ns = time.monotonic_ns() + round(AHEAD_S * NS_PER_S)
+        self.begun_ns = now_ns() + round(AHEAD_S * NS_PER_S)
         async with asyncio.TaskGroup() as group:
-            for q, due_s in enumerate(self.requests.arrival_s / speed):
+            for q, due_s in enumerate((self.requests.arrival_s / speed).tolist()):
                 content = self._content(q)  # made while there is time
-                left_ns = self.begun_ns + due_s * NS_PER_S - time.monotonic_ns()
+                left_ns = self.begun_ns + due_s * NS_PER_S - now_ns()
                 await asyncio.sleep(max(0.0, left_ns / NS_PER_S))
                 group.create_task(self._send(q, content))
                 self.sent = q + 1
@@ -210,7 +217,7 @@ class Sender:
 
     async def _send(self, q: int, content: bytes) -> None:
         trip = self.trips[q]
-        trip.sent_ns = time.monotonic_ns()
+        trip.sent_ns = now_ns()
         try:
             await self._tell(trip, content, self._headers(q))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -230,7 +237,7 @@ class Sender:
             if answer.status != 200:
                 trip.error = f"answers {answer.status}: {error_message(await answer.read())}"
             elif answer.content_type == "application/json":
-                trip.tally.add(read_chunk(await answer.read(), url), time.monotonic_ns())
+                trip.tally.add(read_chunk(await answer.read(), url), now_ns())
                 trip.tally.whole = trip.tally.finished = True
             else:
                 await _listen(trip, answer, url)
@@ -242,11 +249,11 @@ async def _listen(trip: Trip, answer: aiohttp.ClientResponse, where: str) -> Non
     """Read a stream line by line; all that came together came at one time."""
     rest = b""
     async for data in answer.content.iter_any():
-        now_ns = time.monotonic_ns()
+        at_ns = now_ns()
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            trip.tally.add_line(line.decode("utf-8", "replace"), now_ns, where)
-    trip.tally.add_line(rest.decode("utf-8", "replace"), time.monotonic_ns(), where)
+            trip.tally.add_line(line.decode("utf-8", "replace"), at_ns, where)
+    trip.tally.add_line(rest.decode("utf-8", "replace"), now_ns(), where)
 
 
 def _reason(error: Exception, timeout_s: float) -> str:

@@ -89,6 +89,8 @@ class Gateway:
         Everybody may ask without them.
     estimator : TokenEstimator, optional
     lengths : LengthPredictor, optional
+    clock : callable
+        Seconds that never jump.
 
     Attributes
     ----------
@@ -106,12 +108,13 @@ class Gateway:
         keys: Keys | None = None,
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.setup, self.ledger = make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
         self.observers: list[Callable[[Call], None]] = []
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
-        self.clock = time.monotonic
+        self.clock = clock
         self.waiting = WaitingRoom(self.settings.seats)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
