@@ -98,7 +98,7 @@ class Gateway:
         Told of each call that has ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         fleet: Fleet,
         decider: Decider,
