@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +150,27 @@ def results(tmp_path: Path) -> Command:
         return found
 
     return run
+
+
+def test_ctrl_c_writes_what_was_sent_so_far(serve: Callable[..., str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wattshed", "replay", "--url", serve("--speed", "20")]
+    command += ["--rate", "5", "--requests", "500", "--engine-speed", "2", "-o", "out"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    ledger = tmp_path / "wattshed-demo/ledger.sqlite"
+    while True:  # until something was served
+        with contextlib.closing(sqlite3.connect(ledger)) as connection:
+            if connection.execute("select count(*) from requests").fetchone()[0]:
+                break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert "Traceback" not in told
+    found = json.loads((tmp_path / "out/replay.json").read_text())["replay"]
+    assert found["partial"]
+    assert 0 < found["requests"] < 500
+    (table,) = (tmp_path / "out").glob("requests-*.csv")
+    assert pl.read_csv(table).height == found["requests"]
 
 
 def test_the_commands_agree_in_real_time(serve: Callable[..., str], results: Command) -> None:

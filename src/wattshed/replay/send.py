@@ -66,7 +66,7 @@ class Door:
 
     url: str
     model: str = "auto"
-    key: str = ""
+    key: str = field(default="", repr=False)
     timeout_s: float = 600.0
     prompt: str = "ids"
     exact: bool = True
@@ -235,7 +235,7 @@ class Sender:
             trip.status = answer.status
             trip.endpoint, trip.id = answer.headers.get(ENDPOINT), answer.headers.get(REQUEST)
             if answer.status != 200:
-                trip.error = f"answers {answer.status}: {error_message(await answer.read())}"
+                trip.error = f"answers {answer.status}: {self._hidden(await answer.read())}"
             elif answer.content_type == "application/json":
                 trip.tally.add(read_chunk(await answer.read(), url), now_ns())
                 trip.tally.whole = trip.tally.finished = True
@@ -243,6 +243,11 @@ class Sender:
                 await _listen(trip, answer, url)
         if not trip.error and not (trip.tally.finished and trip.tally.counted):
             trip.error = "ended its answer before it was complete"
+
+    def _hidden(self, body: bytes) -> str:
+        """What a server says went wrong, without the key."""
+        key = self.door.key.encode()
+        return error_message(body.replace(key, b"***") if key else body)
 
 
 async def _listen(trip: Trip, answer: aiohttp.ClientResponse, where: str) -> None:
