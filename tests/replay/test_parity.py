@@ -84,7 +84,7 @@ def test_a_live_replay_comes_to_what_simulate_says(replay_at_once: AtOnce, polic
 def test_frugal_saves_on_short_and_long_queries_at_equal_attainment(
     replay_at_once: AtOnce, tmp_path: Path
 ) -> None:
-    """Prompts of 7 to 4,000 tokens and more, answers of 6 to 700; three draws of them."""
+    """Prompts of a few tokens to over 4,000, answers of 7 to 1,000; three draws of them."""
     fleet = load_fleet("demo-70b")
     arrivals = Arrivals(read_workload("azure-conv-2023"), 50, 2.0)
     gross, net = [], []

@@ -14,6 +14,7 @@ from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.drivers.openai_stream import Tally
 from wattshed.simulate.layout import FATES
 from wattshed.simulate.model import Requests
+from wattshed.simulate.result import Timed
 
 UNFINISHED, SERVED, REJECTED, LOST = range(len(FATES))
 
@@ -72,7 +73,7 @@ class Trip:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Timed):
     """Requests (Q) as their client saw them; what is not known is nan, or None.
 
     Times count from when the first request was due, and latencies from when each was.
@@ -111,23 +112,6 @@ class Replay:
     def served(self) -> NDArray[np.bool_]:
         """Which requests were served, (Q,)."""
         return np.asarray(self.fate == SERVED)
-
-    @property
-    def ttft_s(self) -> Array:
-        """From when it was due to the first token, (Q,)."""
-        return self.first_token_s - self.requests.arrival_s
-
-    @property
-    def e2e_s(self) -> Array:
-        """From when it was due to the last token, (Q,)."""
-        return self.finish_s - self.requests.arrival_s
-
-    @property
-    def tpot_s(self) -> Array:
-        """Mean time between the tokens of a request, (Q,); nan with one token."""
-        later = self.requests.output_tokens - 1.0
-        span = self.finish_s - self.first_token_s
-        return np.asarray(span / np.where(later > 0, later, np.nan))
 
     @property
     def lag_s(self) -> Array:
