@@ -76,6 +76,9 @@ def test_a_live_replay_comes_to_what_simulate_says(replay_at_once: AtOnce, polic
     assert live.e2e_s.p50 == pytest.approx(simulated.e2e_s.p50, rel=0.05)
     if policy == "frugal":  # its endpoint states are the gateway's own account
         return
+    assert live.energy_j.requests_dynamic == pytest.approx(
+        simulated.energy_j.requests_dynamic, rel=0.01
+    )
     assert [trip.endpoint for trip in found.trips] == tables[0]["endpoint"].to_list()
     assert found.first_token_s == pytest.approx(tables[0]["first_token_s"].to_numpy(), rel=1e-6)
     assert found.finish_s == pytest.approx(tables[0]["finish_s"].to_numpy(), rel=1e-6)
