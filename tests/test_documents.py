@@ -40,6 +40,8 @@ from wattshed.runs import COLUMNS as RUNS_COLUMNS
 from wattshed.series import TIME_COLUMNS
 from wattshed.serve.keys import KeyEntry
 from wattshed.serve.ledger import metadata
+from wattshed.serve.savings import Saved
+from wattshed.serve.shown import EndpointNow, Figures, Scene, State
 from wattshed.signals import COLUMN as SIGNAL_COLUMN
 from wattshed.simulate.layout import STATES
 from wattshed.simulate.policies import POLICIES as SIMULATED_POLICIES
@@ -72,6 +74,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
             assert parameter.opts[-1] in text
 
 
+SHOWN = (State, Scene, EndpointNow, Figures, Saved)
 WORDS = {
     "explanation/query-models.md": [*FORMS, *FLAGS],
     "explanation/iteration-models.md": [*CURVE_FORMS, *STEP_RULES, *get_args(StateName)],
@@ -97,6 +100,7 @@ WORDS = {
         *Upstream.__struct_fields__,
         *KeyEntry.__struct_fields__,
         *metadata.tables["requests"].columns.keys(),
+        *(f"`{name}`" for kind in SHOWN for name in kind.__struct_fields__),
         *SiteKeys.__struct_fields__,
         *RATES_COLUMNS,
         *TIME_COLUMNS,

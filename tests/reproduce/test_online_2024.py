@@ -22,8 +22,10 @@ from wattshed.reproduce.online_policies import (
 )
 from wattshed.reproduce.online_results import Sizes
 from wattshed.reproduce.online_setting import Scenario, make_setting, shuffles
+from wattshed.reproduce.online_tail import completed
 from wattshed.reproduce.online_verdicts import GRADES, find, judge
 from wattshed.reproduce.study import Study
+from wattshed.workload.table import Queries
 
 FEW = Sizes(always=5, swept=1, elsewhere=1)
 FIXED = ("round-robin", "random", "llama-2-7b", "llama-2-13b", "llama-2-70b", KNOWN)
@@ -151,6 +153,38 @@ def test_grades_are_by_mean_median_range_and_its_width(
     assert found["deviation_pct"]["energy_kwh"] == pytest.approx(figures[0] - 100)
 
 
+@pytest.mark.parametrize("from_tokens", [500, 600, 700, 711])
+def test_a_completed_workload_has_the_studys_totals(from_tokens: int) -> None:
+    known = read_workload(WORKLOAD).distinct()
+    made = completed(known, 52_002, 8_460_614, from_tokens)
+    assert made.queries.count.sum() == 52_002
+    tokens = made.queries.count @ made.queries.n
+    missing = 0 if made.tail_answers else made.tail_tokens
+    assert tokens + missing == 8_460_614
+    assert tail(known, from_tokens) <= made.tail_answers <= tail(known, from_tokens) + 3
+    shorter = known.n < 500
+    kept = made.queries.count[made.queries.n < 500].sum() - known.count[shorter].sum()
+    assert 0 <= kept <= made.added_queries
+
+
+def tail(known: Queries, from_tokens: int) -> int:
+    return int(known.count[known.n >= from_tokens].sum())
+
+
+def test_where_missing_tokens_lie_decides_round_robins_service_time(
+    results: dict[str, Any],
+) -> None:
+    """The fewer answers get them, the longer the oldest query holds the slots."""
+    rows = results["round_robin_tails"]
+    off = [row["deviation_pct"]["service_s"] for row in rows]
+    assert off == sorted(off)
+    assert off[-1] > 10
+    energy = [row["deviation_pct"]["energy_kwh"] for row in rows]
+    assert max(energy) - min(energy) < 0.1
+    (verdict,) = (v for v in results["verdicts"] if "completed" in v["claim"])
+    assert verdict["published"] == find(results, ROUND_ROBIN)["published"]["service_s"]
+
+
 def test_document_ends_with_the_verdicts(study: Study, results: dict[str, Any]) -> None:
     sections = study.document.sections
     assert sections[-1].heading == "What holds and what does not"
@@ -182,6 +216,12 @@ def test_over_all_orders_what_is_published_is_what_one_of_them_gives() -> None:
     service = results["round_robin_orders"]["service_s"]
     assert service["p2_5"] < robin["published"]["service_s"] < service["p97_5"]
     assert abs(robin["deviation_pct"]["service_s"]) < 4
+    off = [row["deviation_pct"]["service_s"] for row in results["round_robin_tails"]]
+    assert min(off) < 0 < max(off)
+    (verdict,) = (v for v in results["verdicts"] if "completed" in v["claim"])
+    assert verdict["verdict"].startswith("not decidable")
+    within = results["orders_within_1_pct"]
+    assert 0 < within["both"] <= min(within["round_robin"], within["queue_aware"])
     aware = find(results, CODED, experiment=QUEUE_AWARE, zeta=0.0)
     for quantity in ("energy_kwh", "accuracy_pct", "service_s"):
         assert abs(aware["median_deviation_pct"][quantity]) < 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wattshed.errors import FileError
+from wattshed.errors import InputError
 from wattshed.serve.ledger import Ledger, requests
 
 INTERVAL_S = 0.05
@@ -106,11 +106,12 @@ def test_rows_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
     [
         ("sqlite:////nowhere/at/all.sqlite", "unable to open"),
         ("sqlite://", "in memory"),
-        ("nonsense", "cannot be opened"),
+        ("://nonsense", "no URL of a database"),
+        ("/nowhere/at/all.sqlite", "unable to open"),
         ("oracle://me:secret@host/db", "cannot be opened"),
     ],
 )
 def test_a_ledger_that_cannot_be_kept_is_refused(url: str, found: str) -> None:
-    with pytest.raises(FileError, match=found) as refused:
+    with pytest.raises(InputError, match=found) as refused:
         Ledger(url)
     assert "secret" not in str(refused.value)

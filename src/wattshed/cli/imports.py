@@ -76,6 +76,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the study of 2024 counted in its column of tokens: input and output, or output.",
 )
+@click.option(
+    "--package-idle",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="W",
+    help="Idle power of a CPU package, taken off its energy; for the study of 2024 on Intel.",
+)
+@click.option(
+    "--zone",
+    metavar="NAME",
+    help="Time zone of the machine, as America/Chicago; for the study's timecharts of uProf.",
+)
 @json_option
 def import_(
     *,
@@ -93,14 +104,16 @@ def import_(
     rows: Shape,
     energy: Path | None,
     recorded: Literal["total", "generated"],
+    package_idle: float | None,
+    zone: str | None,
     as_json: bool,
 ) -> None:
     """Make runs from FILES, results of another tool, which are recognised by their content.
 
     A file is of AIPerf, vllm bench serve, guidellm, the ML.ENERGY benchmark or codecarbon, or of
-    the M1 of the study of 2024. Most
-    measure no energy of single requests: what they know of a whole benchmark goes into one row,
-    the mean of its requests, and a flag says how it was shared.
+    the study of 2024, on its M1 or its NVIDIA machines. Most measure no energy of single requests:
+    what they know of a whole benchmark goes into one row, the mean of its requests, and a flag says
+    how it was shared.
 
     \b
     Examples:
@@ -112,8 +125,12 @@ def import_(
       wattshed import emissions.csv --system my-pc --model llama \\
         --input-tokens 32 --output-tokens 128
       wattshed import MODEL-M1-Pro.csv --energy MODEL-M1-Pro-power.csv -o runs.csv
+      wattshed import MODEL-palmetto-v100-1.csv --package-idle 37.5 -o runs.csv
+      wattshed import MODEL-argonne-swing-1.csv --energy timechart.csv \\
+        --zone America/Chicago -o runs.csv
     """
     from wattshed.measure.importers.registry import Tokens, import_runs, together
+    from wattshed.measure.importers.study_2024_cuda import Host
     from wattshed.runs import write_runs
 
     if energy and len(files) > 1:
@@ -126,6 +143,7 @@ def import_(
                 rows=rows,
                 energy=energy,
                 tokens=Tokens(input_tokens, output_tokens, recorded),
+                host=Host(package_idle, zone),
                 model=model,
                 accelerator=accelerator,
                 n_accelerators=n_accelerators,

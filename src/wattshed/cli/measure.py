@@ -73,7 +73,8 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
     default="nvml",
     show_default=True,
     metavar="NAME[:INDEX,...]",
-    help="Whose clock and power limit are set, and whose temperature is guarded.",
+    help="Whose clock and power limit are set (nvml), and whose temperature is guarded (nvml or"
+    " amdsmi).",
 )
 @click.option(
     "--stop",

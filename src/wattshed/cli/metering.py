@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wattshed.measure.driver import Driver
     from wattshed.measure.meter import Meter
     from wattshed.measure.plant import Plant
-    from wattshed.records import Health
+    from wattshed.records import Health, MeterInfo
 
 AUTO, NONE, SIMULATED = "auto", "none", "simulated"
 AUTO_METERS = ("nvml", "amdsmi", "apple", "rapl")
@@ -69,10 +69,12 @@ def observe_of(campaign: Campaign, gpus: str) -> Callable[[], Observation] | Non
     if campaign.guard is None:
         return None
     name, _, components = gpus.partition(":")
-    if name != "nvml":
-        raise ParameterError("--gpus", repr(gpus), "give nvml or nvml:INDEX,...")
-    from wattshed.measure.gpu_state import observer
-
+    if name == "nvml":
+        from wattshed.measure.gpu_state import observer
+    elif name == "amdsmi":
+        from wattshed.measure.gpu_state_amd import observer
+    else:
+        raise ParameterError("--gpus", repr(gpus), "give nvml or amdsmi, as nvml:INDEX,...")
     return observer(components)
 
 
@@ -84,7 +86,7 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     MeterError
         If one that is named is missing.
     ParameterError
-        If ``none`` is not alone, or two meters have one id.
+        If ``none`` is not alone, two meters have one id, or a GPU of the engine is not metered.
     """
     from wattshed.measure.meter import open_meters
 
@@ -98,14 +100,42 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
         if plant is not None and name.partition(":")[0] in (AUTO, SIMULATED):
             found += open_simulated(plant, clock, name.partition(":")[2])
         elif name == AUTO:
-            found += open_what_works(clock)
+            found += of_devices(open_what_works(clock), driver.info.devices)
         else:
             found += open_meters(name, clock)
+    refuse_what_is_not_metered([meter.info for meter in found], driver.info.devices)
     ids = [meter.info.id for meter in found]
     for i, each in enumerate(ids):
         if each in ids[:i]:
             raise ParameterError("--meter", f"{each} is there twice", "name each meter once")
     return found
+
+
+def of_devices(meters: Sequence[Meter], devices: Sequence[str]) -> list[Meter]:
+    """Without meters of other GPUs than the engine's, where it tells which are its own."""
+    return [m for m in meters if not _gpus(m.info) or not devices or _gpus(m.info) & set(devices)]
+
+
+def refuse_what_is_not_metered(meters: Sequence[MeterInfo], devices: Sequence[str]) -> None:
+    """Refuse meters of some of the engine's GPUs without the others.
+
+    Raises
+    ------
+    ParameterError
+    """
+    metered = set().union(*(_gpus(info) for info in meters))
+    missing = [gpu for gpu in devices if gpu not in metered]
+    if metered and missing:
+        raise ParameterError(
+            "--meter",
+            f"leaves out {', '.join(missing)}, on which a part of the model lies",
+            "name the meters of all its GPUs, or auto",
+        )
+
+
+def _gpus(info: MeterInfo) -> set[str]:
+    """NVIDIA GPUs that a meter covers."""
+    return {component for component in info.covers if component.startswith("GPU-")}
 
 
 def open_what_works(clock: Clock) -> list[Meter]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from wattshed.cli.shared import errors_at_the_edge, note
 
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
+    from wattshed.serve.tracing import Traces
 
 EXTRA = "the gateway needs packages that are not installed: pip install 'wattshed[serve]'"
 
@@ -69,9 +69,9 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     "--ledger",
     "ledger_url",
     default=None,
-    metavar="URL",
-    help="Database of the ledger, in the words of SQLAlchemy.  [default: sqlite:///ledger.sqlite,"
-    " in wattshed-demo for --demo]",
+    metavar="FILE",
+    help="SQLite file of the ledger, or the URL of a PostgreSQL database."
+    "  [default: ledger.sqlite, in wattshed-demo for --demo]",
 )
 @click.option(
     "--keys",
@@ -109,6 +109,28 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
     help="How long open answers may go on after SIGTERM, in seconds.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object in each line.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(("error", "warning", "info")),
+    default="warning",
+    show_default=True,
+    help="info has a line for each request that has ended, too.",
+)
+@click.option(
+    "--otlp",
+    default=None,
+    envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+    show_envvar=True,
+    metavar="URL",
+    help="OpenTelemetry collector (OTLP over HTTP) that gets a trace of each request.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
@@ -130,6 +152,9 @@ def serve(
     seats: int,
     queue_s: float,
     grace_s: int,
+    log_format: str,
+    log_level: str,
+    otlp: str | None,
     speed: float,
 ) -> None:
     """Route live queries to where they cost least, with a receipt for each.
@@ -149,11 +174,13 @@ def serve(
         from wattshed.serve.gateway import Gateway, Settings
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
+        from wattshed.serve.logs import log_request, set_up_logs, start_log
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
         from wattshed.serve.target import Targets
 
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        set_up_logs(log_format, log_level)
+        say = start_log.info if log_format == "json" else note
 
         def decider_of(loaded: Fleet) -> Decider:
             return Decider(loaded, policy, default=default_policy, shadow=shadow, plan=plan)
@@ -162,14 +189,20 @@ def serve(
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         Targets(fleet)  # refuses a fleet without addresses before anything is opened
         keys = load_keys(keys_file) if keys_file else None
+        traces = _traces(otlp)
         settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
         with (
-            closing(Ledger(ledger_url or _default_ledger(is_demo))) as ledger,
+            closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
+            closing(traces) if traces else nullcontext(),
         ):
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            if traces:
+                traces.follow(gateway)
+            if log_level == "info":
+                gateway.observers.append(log_request)
             warm_up(make_policy(policy, fleet, plan), gateway)
-            _tell(gateway.targets.models, host, bound.getsockname()[1], is_demo)
+            _tell(gateway.targets.models, _place(host, bound.getsockname()[1]), is_demo, say)
             run_gateway(gateway, bound, grace_s, reloader)
 
 
@@ -191,6 +224,18 @@ def _fleet(source: str | None, is_demo: bool, speed: float) -> Iterator[Fleet]:
     yield load_fleet(source)
 
 
+def _traces(url: str | None) -> Traces | None:
+    if not url:
+        return None
+    try:
+        from wattshed.serve.tracing import Traces
+    except ModuleNotFoundError as error:
+        cure = "pip install 'wattshed[otel]', or leave --otlp and OTEL_EXPORTER_OTLP_ENDPOINT out"
+        found = f"traces need packages that are not installed ({error.name} is missing)"
+        raise click.ClickException(f"{found}: {cure}") from None
+    return Traces(url)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -198,18 +243,22 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _default_ledger(is_demo: bool) -> str:
+def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:
     if not is_demo:
-        return "sqlite:///ledger.sqlite"
+        return "ledger.sqlite"
     Path("wattshed-demo").mkdir(exist_ok=True)
-    note("its ledger: wattshed report wattshed-demo/ledger.sqlite")
-    return "sqlite:///wattshed-demo/ledger.sqlite"
+    say("its ledger: wattshed report wattshed-demo/ledger.sqlite")
+    return "wattshed-demo/ledger.sqlite"
 
 
-def _tell(models: list[str], host: str, port: int, is_demo: bool) -> None:
+def _place(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _tell(models: list[str], place: str, is_demo: bool, say: Callable[[str], None]) -> None:
     """Where it listens, and a line to try."""
-    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    note(f"wattshed serves {', '.join(models)} at {place}/v1" + (", simulated" if is_demo else ""))
+    say(f"wattshed serves {', '.join(models)} at {place}/v1" + (", simulated" if is_demo else ""))
+    say(f"watch it at {place}/ui")
     click.echo(
         f"curl {place}/v1/chat/completions -H 'content-type: application/json' -d"
         ' \'{"model": "auto", "max_tokens": 16, "messages":'

@@ -193,7 +193,7 @@ def _fit_quantity(
     kv_cache: bool | None,
 ) -> QueryModel:
     """Score all forms on one quantity, select one and draw its coefficients."""
-    scores, skipped = _score_all(cells, y, kv_cache)
+    scores, skipped = score_forms(cells.m, cells.n, y, kv_cache)
     chosen = wanted if wanted != "auto" else select_form(scores, skipped)
     if chosen not in scores:
         raise ParameterError("--form", f"{chosen}: {skipped[chosen]}", "measure more cells")
@@ -242,16 +242,25 @@ def _regressions(cells: Cells, y: Array) -> dict[str, Regression]:
     return found
 
 
-def _score_all(
-    cells: Cells, y: Array, kv_cache: bool | None
+def score_forms(
+    m: Array, n: Array, y: Array, kv_cache: bool | None
 ) -> tuple[dict[str, FormScore], dict[str, str]]:
+    """Errors of all forms that the cells suffice for, and why others are not to be chosen.
+
+    Parameters
+    ----------
+    m, n, y : arrays (N,)
+        Tokens and positive energies (J) or runtimes (s) of cells.
+    kv_cache : bool or None
+        Whether the engine has one; None if that is not known.
+    """
     scores: dict[str, FormScore] = {}
     skipped: dict[str, str] = {}
     for name, form in FORMS.items():
-        if len(cells) <= len(form.parameters) + 1:
-            skipped[name] = f"needs more than {len(form.parameters) + 1} cells, has {len(cells)}"
+        if len(y) <= len(form.parameters) + 1:
+            skipped[name] = f"needs more than {len(form.parameters) + 1} cells, has {len(y)}"
             continue
-        scores[name] = score_form(form, cells.m, cells.n, y)
+        scores[name] = score_form(form, m, n, y)
         if None not in (kv_cache, form.kv_cache) and form.kv_cache != kv_cache:
             used = "with" if form.kv_cache else "without"
             skipped[name] = f"shown for comparison: describes engines {used} a KV cache"

@@ -203,6 +203,8 @@ class DriverInfo(msgspec.Struct, frozen=True):
         None if nobody set one.
     note : str
         For example that weights are random.
+    devices : tuple of str
+        Its accelerators as meters name them; empty where the driver does not know.
     """
 
     system: str
@@ -214,6 +216,7 @@ class DriverInfo(msgspec.Struct, frozen=True):
     kv_cache: bool = True
     clock_mhz: float | None = None
     note: str = ""
+    devices: tuple[str, ...] = ()
 
 
 class Generation(msgspec.Struct, frozen=True):

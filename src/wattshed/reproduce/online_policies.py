@@ -38,6 +38,14 @@ FIRST = 60
 BLOCK = 1000
 """Successive queries over which it is told how unevenly the largest model gets them."""
 
+QUANTITIES = {
+    "energy_kwh": "total_energy",
+    "accuracy_pct": "accuracy",
+    "service_s": "mean_service_time",
+    "wait_s": "mean_wait_time",
+}
+"""What is compared, and its name among the published figures."""
+
 Choose = Callable[[Order], NDArray[np.int64]]
 Figures = dict[str, float]
 
@@ -187,6 +195,16 @@ def serve_one(
         "runtime_s": runtime_s,
         **_swing(chosen == len(setting.names) - 1),
         **dict(zip(setting.names, share.tolist(), strict=True)),
+    }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Mean, median and range of a figure over orders."""
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "low": min(values),
+        "high": max(values),
     }
 
 

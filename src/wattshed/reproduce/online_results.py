@@ -6,10 +6,12 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wattshed.reproduce.online_policies import (
     CODED,
     ONLINE,
+    QUANTITIES,
     QUEUE_AWARE,
     QUEUE_WEIGHTS,
     RANDOM,
@@ -23,6 +25,7 @@ from wattshed.reproduce.online_policies import (
     priced,
     round_robin_waits,
     serve_one,
+    summary,
 )
 from wattshed.reproduce.online_setting import (
     AS_CODED,
@@ -38,18 +41,12 @@ from wattshed.reproduce.online_setting import (
     system,
 )
 from wattshed.reproduce.online_system import make_memory
-from wattshed.reproduce.online_verdicts import judge
+from wattshed.reproduce.online_tail import round_robin_tails
+from wattshed.reproduce.online_verdicts import TOLERANCE_PCT, judge
 from wattshed.reproduce.study import Result, published_rows, published_value
 from wattshed.workload.table import Workload
 
 ZETAS = tuple(round(0.1 * step, 1) for step in range(11))
-QUANTITIES = {
-    "energy_kwh": "total_energy",
-    "accuracy_pct": "accuracy",
-    "service_s": "mean_service_time",
-    "wait_s": "mean_wait_time",
-}
-"""What is compared, and its name among the published figures."""
 MEASURED = (*QUANTITIES, "runtime_s")
 LEVEL_NORMAL = 1.96
 """Standard errors on either side of a mean that make 95 %."""
@@ -66,7 +63,8 @@ class Sizes(NamedTuple):
     always : int
         Of round robin, random and the accumulators at ζ = 0 as coded: most verdicts.
     swept : int
-        Of these, in which ζ is swept and all other policies are served as coded.
+        Of these, in which ζ is swept and all other policies are served as coded; and of round
+        robin with each completed workload.
     elsewhere : int
         Of these, in which all are served in systems that the study did not run.
     """
@@ -110,7 +108,9 @@ def online_results(workload: Workload, seed: int, sizes: Sizes) -> Result:
         "policies": policies,
         "printed": _printed(printed),
         "round_robin_orders": _round_robin(setting, runs, waits),
+        "round_robin_tails": round_robin_tails(setting, sizes.swept, seed),
         "queue_aware_orders": _queue_aware(runs, scale),
+        "orders_within_1_pct": _orders_within(runs, scale),
     }
 
 
@@ -180,16 +180,6 @@ def _row(
         "shares": {k: float(np.mean([f[k] for f in found])) for k in setting.names},
     }
     return {**row, **judge(published, ours)}
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Mean, median and range of a figure over orders."""
-    return {
-        "mean": float(np.mean(values)),
-        "median": float(np.median(values)),
-        "low": min(values),
-        "high": max(values),
-    }
 
 
 def _published(contender: Contender) -> dict[str, float | None] | None:
@@ -264,3 +254,22 @@ def _queue_aware(runs: Runs, scale: float) -> Result:
         "least_to_70b_of_1000": float(np.median([f["least_to_largest"] for f in found])),
         "most_to_70b_of_1000": float(np.median([f["most_to_largest"] for f in found])),
     }
+
+
+def _orders_within(runs: Runs, scale: float) -> dict[str, int]:
+    """Orders in which energy, accuracy and service time all are within 1 % of the published."""
+    robin = _within(runs[(ROUND_ROBIN, ONLINE, None), AS_CODED], scale, ONLINE, ROUND_ROBIN)
+    aware = _within(runs[(CODED, QUEUE_AWARE, 0.0), AS_CODED], scale, QUEUE_AWARE, ONLINE, 0.0)
+    names = ("round_robin", "queue_aware", "both")
+    held = (robin, aware, robin & aware)
+    return dict(zip(names, (int(each.sum()) for each in held), strict=True))
+
+
+def _within(found: list[Figures], scale: float, *published: Any) -> NDArray[np.bool_]:
+    """Whether each order is, array (orders,)."""
+    figure, *rest = published
+    ours = np.array([[scale * f["energy_kwh"], f["accuracy_pct"], f["service_s"]] for f in found])
+    keys = ("energy_kwh", "accuracy_pct", "service_s")
+    theirs = np.array([published_value(figure, QUANTITIES[key], *rest) for key in keys])
+    held: NDArray[np.bool_] = (np.abs(ours / theirs - 1) <= TOLERANCE_PCT / 100).all(axis=1)
+    return held

@@ -134,8 +134,12 @@ class Order:
 
 def make_setting(workload: Workload) -> Setting:
     """Energies and runtimes of a workload's queries by the printed models."""
+    return setting_of(workload.distinct())
+
+
+def setting_of(distinct: table.Queries) -> Setting:
+    """Energies and runtimes of distinct queries by the printed models."""
     fleet = load_fleet(FLEET)
-    distinct = workload.distinct()
     problem = predict_problem(fleet, distinct)
     order = [problem.names.index(d.name) for d in fleet.deployments]
     accuracy = accuracies(problem)[order]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,8 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
+from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.logs import about
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.recent import Recent
+from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 
@@ -43,7 +47,9 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             if lost:
                 log.error("the ledger could not be written: %d rows are lost", lost)
 
-    pages = Pages(gateway)
+    pages, recent = Pages(gateway), Recent()
+    gateway.observers.append(recent.observe)
+    recent.followers.append(RecordMetrics(pages.registry).observe)
     return Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
@@ -51,6 +57,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
+            *Dashboard(gateway, recent).routes,
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
@@ -63,6 +70,11 @@ class Pages:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway, self._metrics = gateway, Metrics(gateway)
         gateway.observers.append(self._metrics.observe)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where metrics are exposed."""
+        return self._metrics.registry
 
     async def models(self, request: Request) -> Response:
         """The models that somebody may ask for."""
@@ -101,7 +113,8 @@ async def probe(gateway: Gateway) -> None:
             # An engine that serves may be too busy to say so; if it dies, its requests tell.
             up = answered or (target.up and target.account.in_flight > 0)
             if up != target.up:
-                log.warning("%s is %s", target.name, "up" if up else "down")
+                fields = about(endpoint=target.name, up=up)
+                log.warning("%s is %s", target.name, "up" if up else "down", extra=fields)
             if up and not target.up:
                 target.breaker.worked()
                 gateway.waiting.wake(gateway.targets.models)

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wattshed.errors import EngineError
+from wattshed.serve.one_write import OneWriteProtocol
 
 BACKLOG = 4096
 """Connections that may wait to be taken."""
@@ -43,7 +44,12 @@ def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
     """Serve an application until the end of the block; gives its address."""
     bound = listening()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace_s
+        app,
+        http=OneWriteProtocol,
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=grace_s,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)

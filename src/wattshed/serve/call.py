@@ -34,6 +34,8 @@ class Call:
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
+    simulated : bool
+        Whether the engine says that it is.
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
@@ -59,6 +61,7 @@ class Call:
     end_s: float | None = None
     used: Usage | None = None
     receipt: Receipt | None = None
+    simulated: bool = False
     outcome: str = "failed"
     status: int = 0
 
@@ -82,7 +85,7 @@ def kept(call: Call) -> bool | None:
     promise = slo.get(call.request.slo_class, slo.get(DEFAULT_CLASS, Slo()))
     limits = [
         (promise.ttft_s, call.since(call.first_s)),
-        (promise.tbt_s, _mean_gap_s(call)),
+        (promise.tbt_s, mean_gap_s(call)),
         (promise.e2e_s, call.since(call.end_s)),
         (call.request.deadline_s, call.since(call.end_s)),
     ]
@@ -92,7 +95,7 @@ def kept(call: Call) -> bool | None:
     return all(value is not None and value <= limit for limit, value in stated)
 
 
-def _mean_gap_s(call: Call) -> float | None:
+def mean_gap_s(call: Call) -> float | None:
     """Mean time between tokens, where they were seen."""
     if call.first_s is None or call.last_s is None or call.used is None:
         return None

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -22,6 +23,7 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
+from wattshed.serve.logs import about
 from wattshed.serve.placing import Placing
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
@@ -36,6 +38,9 @@ log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+UNTRACED = nullcontext()
+SIMULATED = "x-simulated"
+"""Header of answers that no real engine made."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
+    trying : callable
+        Gives what surrounds each try at an endpoint: a span, where traces are asked for.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of
@@ -113,6 +120,7 @@ class Gateway:
         self.setup, self.ledger = make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
         self.observers: list[Callable[[Call], None]] = []
+        self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock = clock
         self.waiting = WaitingRoom(self.settings.seats)
@@ -266,7 +274,8 @@ class Gateway:
             target = await self._placing.place(call)
             tries += 1
             try:
-                await self._send(call, target, reply)
+                with self.trying(call, target):
+                    await self._send(call, target, reply)
                 return
             except UpstreamError as error:
                 self._fail(call, target, error, reply, tries)
@@ -281,7 +290,9 @@ class Gateway:
         RefusedError
             If the request is not sent once more.
         """
-        log.warning("%s %s (request %s) %s", target.name, error.reason, call.id, error.detail)
+        fields = about(request=call.id, endpoint=target.name, reason=error.reason)
+        words = (target.name, error.reason, call.id, error.detail)
+        log.warning("%s %s (request %s) %s", *words, extra=fields)
         stale = error.stale and target.name not in call.stale
         if stale:
             call.stale.add(target.name)
@@ -320,6 +331,7 @@ class Gateway:
                 target, ask.path, body, call.forward, upstream.first_byte_s
             ) as response:
                 check_status(response)
+                call.simulated = SIMULATED in response.headers
                 receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
                 await relay.answer(response)
@@ -358,6 +370,10 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
+
+
+def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
+    return UNTRACED
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wattshed.errors import FileError
+from wattshed.errors import FileError, ParameterError
 
 log = logging.getLogger("wattshed.serve")
 LARGEST_BACKLOG = 100_000
@@ -70,7 +70,7 @@ class Ledger:
     Parameters
     ----------
     url : str
-        Of SQLAlchemy, such as ``sqlite:///ledger.sqlite`` or ``postgresql+psycopg://...``.
+        An SQLite file, or what SQLAlchemy understands, such as ``postgresql+psycopg://...``.
     interval_s : float
         Longest time from a row to its commit.
 
@@ -81,7 +81,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, interval_s: float = 0.05) -> None:
-        self._engine = open_database(url)
+        self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
         self._insert = _insert(self._engine)
         self._rows: list[dict[str, Any]] = []
@@ -144,6 +144,22 @@ class Ledger:
         return True
 
 
+def database_url(source: str) -> sql.URL:
+    """The URL of a ledger that is given as one, or as an SQLite file.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if "://" not in source:
+        return sql.URL.create("sqlite", database=source)
+    try:
+        return sql.make_url(source)
+    except (sql.exc.ArgumentError, ValueError):
+        cure = "write it as postgresql+psycopg://user@host/name"
+        raise ParameterError("the ledger", "is no URL of a database", cure) from None
+
+
 def open_database(url: str) -> sql.Engine:
     """Open a ledger, and make its table if there is none.
 
@@ -152,21 +168,21 @@ def open_database(url: str) -> sql.Engine:
     FileError
     """
     try:
-        engine = sql.create_engine(url, hide_parameters=True)
+        engine = sql.create_engine(database_url(url), hide_parameters=True)
         if engine.dialect.name == "sqlite":
             _refuse_memory(engine)
             sql.event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         found = f"cannot be opened: {_first_line(error)}"
-        cure = "give a URL such as sqlite:///ledger.sqlite, in a folder that can be written"
+        cure = "give a file such as ledger.sqlite, in a folder that can be written"
         raise FileError("--ledger", found, cure) from None
     return engine
 
 
 def _refuse_memory(engine: sql.Engine) -> None:
     if engine.url.database in (None, "", ":memory:"):
-        found, cure = "a database in memory", "give a file, such as sqlite:///ledger.sqlite"
+        found, cure = "a database in memory", "give a file, such as ledger.sqlite"
         raise FileError("--ledger", found, cure)
 
 

@@ -92,7 +92,9 @@ class Metrics(Collector):
             running.add_metric([target.name], state.running)
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
-        yield from (running, waiting, up)
+        active = GaugeMetricFamily("wattshed_policy_active", "Decides now.", labels=["policy"])
+        active.add_metric([gateway.decider.active], 1.0)
+        yield from (running, waiting, up, active)
         yield GaugeMetricFamily(
             "wattshed_queue_requests", "Wait for room.", value=gateway.waiting.waiting
         )

@@ -30,6 +30,10 @@ OWN = frozenset(("content-length", "server", "date", "set-cookie"))
 """Headers that are made anew."""
 
 
+SOON_S = 0.02
+"""How long nobody looks whether a client is still there."""
+
+
 class ClientLeftError(Exception):
     """The client went away, or takes nothing any more."""
 
@@ -108,9 +112,13 @@ class Presence:
 
 @contextmanager
 def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
-    """Cancel the running task when the client leaves before its answer is whole."""
+    """Cancel the running task when the client leaves before its answer is whole.
+
+    Answers that are whole after `SOON_S` are not watched: that would cost more than it saves.
+    """
     presence, work = Presence(), asyncio.current_task()
     assert work is not None
+    loop, watchers = work.get_loop(), list[asyncio.Task[None]]()
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -119,11 +127,13 @@ def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
             presence.left = True
             work.cancel()
 
-    watcher = asyncio.create_task(watch())
+    begin = loop.call_later(SOON_S, lambda: watchers.append(loop.create_task(watch())))
     try:
         yield presence
     finally:
-        watcher.cancel()
+        begin.cancel()
+        for watcher in watchers:
+            watcher.cancel()
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 import sqlalchemy as sql
 
-from wattshed.errors import FileError, ParameterError
-from wattshed.serve.ledger import requests
+from wattshed.errors import FileError
+from wattshed.serve.ledger import database_url, requests
 
 BATCH = 50_000
 """Rows that are read at once."""
@@ -59,7 +59,7 @@ def read_rows(
     if request is not None:
         asked = asked.where(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
-    with _reading(source) as connection:
+    with reading(source) as connection:
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")
@@ -70,11 +70,11 @@ def read_rows(
 
 def shown(source: str) -> str:
     """A ledger's name for people: no password."""
-    return _url(source).render_as_string() if "://" in source else source
+    return database_url(source).render_as_string() if "://" in source else source
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[sql.Connection]:
+def reading(source: str) -> Iterator[sql.Connection]:
     """A connection that cannot write.
 
     Raises
@@ -93,7 +93,7 @@ def _reading(source: str) -> Iterator[sql.Connection]:
 
 
 def _engine(source: str, label: str) -> sql.Engine:
-    url = _url(source)
+    url = database_url(source)
     kind = url.get_backend_name()
     if kind == "postgresql":
         only_reads = {"postgresql_readonly": True}
@@ -122,16 +122,6 @@ def _mode(path: Path) -> str:
     effective = os.access in os.supports_effective_ids
     kept = not log.exists() and not os.access(path.parent, os.W_OK, effective_ids=effective)
     return "immutable=1" if kept else "mode=ro"
-
-
-def _url(source: str) -> sql.URL:
-    if "://" not in source:
-        return sql.URL.create("sqlite", database=source)
-    try:
-        return sql.make_url(source)
-    except (sql.exc.ArgumentError, ValueError):
-        cure = "write it as postgresql+psycopg://user@host/name"
-        raise ParameterError("the ledger", "is no URL of a database", cure) from None
 
 
 def _refuse_others(connection: sql.Connection, label: str) -> None:

@@ -16,6 +16,7 @@ from wattshed.route.policy import Policy
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import BACKLOG
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.one_write import OneWriteProtocol
 from wattshed.serve.reload import Reloader
 
 
@@ -38,7 +39,9 @@ def run_gateway(
     """
     config = uvicorn.Config(
         gateway_app(gateway, reloader),
+        http=OneWriteProtocol,
         access_log=False,
+        log_config=None,  # its lines are written as ours
         log_level="warning",
         timeout_graceful_shutdown=grace_s,
         backlog=BACKLOG,

@@ -156,8 +156,10 @@ async def parts(
     content = response.content
     while True:
         try:
-            async with asyncio.timeout(max(0.0, seconds())):
-                data = await content.readany()
+            data = content.read_nowait()
+            if not data:
+                async with asyncio.timeout(max(0.0, seconds())):
+                    data = await content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _failure(error) from None
         if not data:

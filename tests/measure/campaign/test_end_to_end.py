@@ -30,6 +30,10 @@ from wattshed.workload.table import Workload
 TOKENS = (8, 32, 128, 512, 2048)
 CELLS = make_cells(TOKENS, TOKENS)
 IDLE_W = 30.0
+NOISE = 0.004
+"""Of a query: what calls of over 20 s of the study of 2024 differ by on its three machines (the
+standard deviation is 0.14 to 0.39 % of the energy, the median over cells)."""
+SEEDS = (0, 1, 2)
 
 # form, energy and runtime of either system, so that short queries belong on the first of them and
 # long ones on the second, and the power at work is some hundred watts
@@ -64,13 +68,20 @@ def truth_of(form: str, name: str) -> Profile:
 
 
 def measure(truth: Profile, path: Path, seed: int) -> Profile:
-    """Measure a machine of which only its meter and its answers are seen, and fit a profile."""
+    """Measure a machine of which only its meter and its answers are seen, and fit a profile.
+
+    The campaign is one for a saving that is to be known to a hundredth: ``--window 60 --stop
+    relative:0.2% --min-trials 10 --interval 0.1``. In windows of 60 s queries come between others:
+    a single long one begins at rest, in the middle of a tick of the counter, which costs 0.03 s
+    of its power.
+    """
     clock = VirtualClock()
     info = DriverInfo(truth.system, truth.model, "simulated", kv_cache=False)
     plant = Plant(IDLE_W)
-    engine = SimulatedEngine(ProfileTruth(truth), plant, clock, noise=0.04, seed=seed, info=info)
+    engine = SimulatedEngine(ProfileTruth(truth), plant, clock, noise=NOISE, seed=seed, info=info)
     meters = meters_for(plant, clock, Faults(tick_s=0.1, jitter_s=0.002, step_j=0.001), seed)
-    campaign = Campaign(CELLS, Relative(part=0.02), "grid", seed, interval_s=0.02)
+    stop = Relative(part=0.002, at_least=10)
+    campaign = Campaign(CELLS, stop, "grid", seed, interval_s=0.1, window_s=60.0)
     done = run_campaign(campaign, engine, meters, clock, path=path / f"{truth.system}.jsonl")
     assert not done.stopped
     assert not done.failed
@@ -86,13 +97,15 @@ def plan_of(profiles: dict[str, Profile], workload: Workload) -> Plan:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("form", list(TRUTHS))
 def test_what_is_measured_is_the_truth_and_plans_save_what_they_say(
-    tmp_path: Path, form: str, make_workload: Callable[..., Workload]
+    tmp_path: Path, form: str, seed: int, make_workload: Callable[..., Workload]
 ) -> None:
     truths = {name: truth_of(form, name) for name in TRUTHS[form]}
     found = {
-        name: measure(truth, tmp_path, seed) for seed, (name, truth) in enumerate(truths.items())
+        name: measure(truth, tmp_path, 1000 * seed + i)
+        for i, (name, truth) in enumerate(truths.items())
     }
     m = np.array([cell.input_tokens for cell in CELLS], float)
     n = np.array([cell.output_tokens for cell in CELLS], float)
@@ -106,14 +119,17 @@ def test_what_is_measured_is_the_truth_and_plans_save_what_they_say(
     rng = np.random.default_rng(11)
     tokens = np.exp(rng.uniform(np.log(8), np.log(2048), (2, 2000))).round().astype(int)
     workload = make_workload(tokens[0].tolist(), tokens[1].tolist())
-    told, best = (saving_of(plan_of(each, workload)) for each in (found, truths))
+    plan = plan_of(found, workload)
+    told, best = saving_of(plan), saving_of(plan_of(truths, workload))
     kept = saving_kept(found, truths, tokens.astype(float))
     assert best > 0.05
     assert kept == pytest.approx(best, rel=0.01)
-    # What a plan says of itself is a difference of energies that are known to some thousandths.
-    assert told == pytest.approx(best, abs=0.01)
-    assert told == pytest.approx(kept, abs=0.01)
+    assert told == pytest.approx(best, rel=0.01)
+    assert told == pytest.approx(kept, rel=0.01)
     assert kept <= best + 1e-9
+    interval = next(b.saving for b in plan.baselines if b.name == plan.reference)
+    assert interval is not None
+    assert interval.low < 100 * best < interval.high
 
 
 def saving_of(plan: Plan) -> float:

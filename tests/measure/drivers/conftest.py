@@ -211,7 +211,6 @@ def serve() -> Iterator[Callable[..., tuple[Server, str]]]:
 @pytest.fixture
 def real_engine() -> Iterator[Engine]:
     """A model with random weights that computes each token."""
-    pytest.importorskip("torch", reason="pip install 'wattshed[transformers]'")
     model: Any = open_driver("transformers:llama-1m", {"device": "cpu", "seed": "5"})
     turn = threading.Lock()
 

@@ -39,7 +39,6 @@ def fleet_of(folder: Path) -> Path:
 @pytest.fixture(params=["transformers", "openai"])
 def engine(request: pytest.FixtureRequest) -> list[str]:
     """A model that computes: in this process, or behind a server."""
-    pytest.importorskip("torch", reason="pip install 'wattshed[transformers]'")
     if request.param == "transformers":
         return ["--engine", "transformers:llama-10m", "--set", "device=cpu"]
     serve: Serve = request.getfixturevalue("serve")

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from wattshed.cli import main
 from wattshed.errors import MeterError, ParameterError
+from wattshed.measure.campaign.guard import Observation
+from wattshed.measure.campaign.journal import read_journal
 from wattshed.measure.clock import VirtualClock
+from wattshed.measure.gpu_state_amd import observer
 from wattshed.measure.meter import Meter, open_meters
 
 FAKES = Path(__file__).parent / "fakes"
@@ -164,3 +169,35 @@ def test_a_library_that_cannot_be_imported_is_explained(
 def test_an_argument_is_refused() -> None:
     with pytest.raises(ParameterError, match="takes no argument"):
         open_meters("amdsmi:0", VirtualClock())
+
+
+def test_the_guard_sees_the_hottest_and_the_slowest(smi: Any) -> None:
+    smi.GPUS = [gpu(MI300, hotspot=71, edge=60, clock=2100), gpu(MI210, edge=55, clock=1700)]
+    assert observer("")() == Observation(71.0, 1700.0)
+    assert observer("1")() == Observation(55.0, 1700.0)
+    smi.GPUS[1].update(clock_status=2)
+    assert observer("1")() == Observation(55.0, None)
+    smi.GPUS[0].update(clock="N/A")
+    assert observer("0")() == Observation(71.0, None)
+
+
+def test_a_guard_that_would_see_nothing_is_refused(smi: Any) -> None:
+    smi.GPUS = [gpu(MI300)]
+    with pytest.raises(ParameterError, match="tells no temperature; leave the guard out"):
+        observer("")
+    for part in ("1", "x"):
+        with pytest.raises(ParameterError, match=f"amdsmi:{part}; give indexes below 1"):
+            observer(part)
+
+
+def test_hot_gpus_hold_a_campaign_back(smi: Any, tmp_path: Path) -> None:
+    """From the command line; the simulated engine's clock passes by itself."""
+    smi.GPUS = [gpu(MI300, hotspot=95, clock=2100)]
+    engine = ["--engine", "simulated:splitwise/h100-80gb-tp8/llama-2-70b", "--idle", "0"]
+    cell = ["--input", "8", "--output", "8", "--window", "0", "--max-trials", "3"]
+    guard = ["--guard", "80", "--gpus", "amdsmi", "-o", str(tmp_path)]
+    done = CliRunner().invoke(main, ["measure", *engine, *cell, *guard])
+    assert done.exit_code == 0, done.output
+    trials = read_journal(tmp_path / "journal.jsonl").trials
+    assert {trial.flags for trial in trials} == {("throttled", "hot")}
+    assert {trial.observed for trial in trials} == {Observation(95.0, 2100.0)}

@@ -11,12 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from wattshed.fit.forms import FORMS, Array
+from wattshed.fit.campaign import score_forms, select_form
+from wattshed.fit.forms import FORMS, Array, Form
 from wattshed.fit.score import bootstrap, bootstrap_weights
 from wattshed.measure.campaign.grid import Cell
 
-FORM = "phase"
-"""What stands in for a fit while a campaign runs: three coefficients, never negative."""
 DRAWS = 200
 Z = 1.959964
 """Standard deviations on either side of a 95 % interval."""
@@ -80,20 +79,21 @@ def energy_draws(
 ) -> Array | None:
     """Draws (B, Q) of the energy of all cells from a quick fit to those that were measured.
 
-    None where fewer cells than coefficients, and one more, have energy.
+    Its form is the one that `wattshed fit` would choose. None where fewer cells than coefficients,
+    and one more, have energy.
     """
-    form = FORMS[FORM]
     known = {
         i: found
         for i, trials in energy_j.items()
         if (found := [e for e in trials if e is not None])
     }
-    if len(known) <= len(form.parameters):
-        return None
     index = list(known)
     m = np.array([cell.input_tokens for cell in cells], float)
     n = np.array([cell.output_tokens for cell in cells], float)
     mean = np.array([np.mean(trials) for trials in known.values()])
+    form = _form(m[index], n[index], mean, cells[0].kv_cache)
+    if len(known) <= len(form.parameters):
+        return None
     error = np.array(
         [np.std(t, ddof=1) / len(t) ** 0.5 if len(t) > 1 else 0.0 for t in known.values()]
     )
@@ -101,3 +101,8 @@ def energy_draws(
     weight = bootstrap_weights(len(index), DRAWS, rng)
     theta = bootstrap(form, m[index], n[index], mean, error, weight, rng)
     return form.predict(theta, m, n)
+
+
+def _form(m: Array, n: Array, energy_j: Array, kv_cache: bool | None) -> Form:
+    """The form that fits best, by the rule of `wattshed fit`."""
+    return FORMS[select_form(*score_forms(m, n, energy_j, kv_cache))]

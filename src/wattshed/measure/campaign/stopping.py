@@ -38,6 +38,9 @@ class Paper(Limits, frozen=True, kw_only=True, tag="paper"):
 class Relative(Limits, frozen=True, kw_only=True, tag="relative"):
     """Until the mean energy, or the mean runtime where no energy is known, is known to a part.
 
+    By the scatter of trials alone. The bounds of their windows do not count: what ticks add to
+    them is in the scatter, and an error that all trials share is not made less by more of them.
+
     Attributes
     ----------
     part : float

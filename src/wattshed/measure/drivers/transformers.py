@@ -7,8 +7,9 @@ for; an end-of-sequence token ends nothing. Nothing is ever downloaded.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ import numpy as np
 from wattshed.errors import EngineError, ParameterError
 from wattshed.measure.clock import Clock
 from wattshed.measure.drivers.architectures import ARCHITECTURES
+from wattshed.measure.drivers.placement import (
+    Placement,
+    component_ids,
+    dispatch,
+    placement_of,
+    spread,
+)
 from wattshed.measure.drivers.settings import Settings, check_query
 from wattshed.records import DriverInfo, Generation
 
 WHERE = "transformers"
 SETTINGS = (
     "device",
+    "memory_gb",
     "dtype",
     "kv_cache",
     "attn",
@@ -46,8 +55,10 @@ def open_driver(argument: str, settings: Mapping[str, str], clock: Clock) -> Tra
     argument : str
         A name in `ARCHITECTURES`, or a local folder with a model.
     settings : mapping
-        ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``), ``dtype`` (``bf16``, ``f16``,
-        ``f32``; bf16 unless on a CPU), ``kv_cache``, ``attn`` (``sdpa``, ``eager``,
+        ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``all``, or several as
+        ``cuda:0,cuda:1`` or ``cuda:0,cpu,disk``, over which accelerate spreads the layers),
+        ``memory_gb`` (of weights on each of several, such as ``40,40``), ``dtype`` (``bf16``,
+        ``f16``, ``f32``; bf16 unless on a CPU), ``kv_cache``, ``attn`` (``sdpa``, ``eager``,
         ``flash_attention_2``), ``weights`` (``random`` for a folder with config.json alone),
         ``context`` (longest, of random weights), ``seed`` (of prompts and random weights),
         ``system``, ``accelerator``.
@@ -71,18 +82,24 @@ def open_driver(argument: str, settings: Mapping[str, str], clock: Clock) -> Tra
             f"give a local folder with config.json, or one of {', '.join(ARCHITECTURES)}",
         )
     torch = _library("torch")
-    device = _device(torch, given)
-    dtype = given.choice("dtype", tuple(DTYPES), "f32" if device.type == "cpu" else "bf16")
-    model = _load(torch, argument, given, device, dtype, random)
-    info = DriverInfo(
-        system=given.text("system", f"transformers on {device}"),
-        model=argument if argument in ARCHITECTURES else Path(argument).resolve().name,
-        engine=f"transformers {_library('transformers').__version__}",
-        accelerator=given.text("accelerator", _accelerator(torch, device)),
-        kv_cache=given.yes("kv_cache", True),
-        note=f"{dtype}, {'random weights' if random else 'local weights'}",
-    )
-    return TransformersDriver(model, info, clock, given.whole("seed", 0))
+    placement = placement_of(torch, given)
+    dtype = given.choice("dtype", tuple(DTYPES), "bf16" if placement.accelerators else "f32")
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if placement.is_spread else ""
+        model = _load(torch, argument, given, placement, dtype, random, folder)
+        where = f", layers over {placement.text}" if placement.is_spread else ""
+        info = DriverInfo(
+            system=given.text("system", f"transformers on {placement.text}"),
+            model=argument if argument in ARCHITECTURES else Path(argument).resolve().name,
+            engine=f"transformers {_library('transformers').__version__}",
+            accelerator=given.text("accelerator", _accelerator(torch, placement)),
+            n_accelerators=max(1, len(placement.accelerators)),
+            kv_cache=given.yes("kv_cache", True),
+            note=f"{dtype}, {'random weights' if random else 'local weights'}{where}",
+            devices=component_ids(torch, placement),
+        )
+        seed, cleanup = given.whole("seed", 0), stack.pop_all().close
+        return TransformersDriver(model, info, clock, seed, placement.devices, cleanup)
 
 
 class TransformersDriver:
@@ -96,10 +113,23 @@ class TransformersDriver:
     clock : Clock
     seed : int
         Of the prompts.
+    devices : sequence of torch.device, optional
+        On which it lies, where it is not one; the first takes the prompts.
+    cleanup : callable, optional
+        Removes what was written for it.
     """
 
-    def __init__(self, model: Any, info: DriverInfo, clock: Clock, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        info: DriverInfo,
+        clock: Clock,
+        seed: int = 0,
+        devices: Sequence[Any] = (),
+        cleanup: Callable[[], None] | None = None,
+    ) -> None:
         self.model, self._info, self._clock = model, info, clock
+        self._devices, self._cleanup = tuple(devices) or (model.device,), cleanup
         self._rng = np.random.default_rng(seed)
         self._torch = _library("torch")
 
@@ -113,6 +143,8 @@ class TransformersDriver:
         self.model = None
         if self._torch.accelerator.is_available():
             self._torch.accelerator.empty_cache()
+        if self._cleanup is not None:
+            self._cleanup()
 
     def generate(self, input_tokens: int, output_tokens: int, batch_size: int = 1) -> Generation:
         """See `Driver`; the prompts are random tokens."""
@@ -145,7 +177,7 @@ class TransformersDriver:
         arrivals = _Arrivals(self._clock)
         place = f"{WHERE}: {input_tokens} + {output_tokens} tokens x {batch_size}"
         with _told(self._torch, place, SMALLER, "the engine failed: open it anew"):
-            tokens = self._torch.as_tensor(prompts, device=self.model.device)
+            tokens = self._torch.as_tensor(prompts, device=self._devices[0])
             self._synchronize()
             begun_ns = self._clock.mono_ns()
             with self._torch.inference_mode():
@@ -186,9 +218,10 @@ class TransformersDriver:
             )
 
     def _synchronize(self) -> None:
-        """Wait until the accelerator has done what it was told."""
-        if self.model.device.type != "cpu":
-            self._torch.accelerator.synchronize(self.model.device)
+        """Wait until every accelerator has done what it was told."""
+        for device in self._devices:
+            if device.type != "cpu":
+                self._torch.accelerator.synchronize(device)
 
 
 class _Arrivals:
@@ -207,8 +240,16 @@ class _Arrivals:
         """Nothing is left to do."""
 
 
-def _load(torch: Any, argument: str, given: Settings, device: Any, dtype: str, random: bool) -> Any:
-    """The model on its device, with a generation config that ends at no token."""
+def _load(
+    torch: Any,
+    argument: str,
+    given: Settings,
+    placement: Placement,
+    dtype: str,
+    random: bool,
+    folder: str,
+) -> Any:
+    """The model on its devices, with a generation config that ends at no token."""
     transformers = _library("transformers")
     choices = {
         "dtype": getattr(torch, DTYPES[dtype][0]),
@@ -221,20 +262,33 @@ def _load(torch: Any, argument: str, given: Settings, device: Any, dtype: str, r
             if not random:
                 raise given.refuse("context", "give it with weights=random alone")
             config.max_position_embeddings = given.whole("context", 0, least=2)
-        _check_memory(torch, transformers, argument, config, device, dtype)
-        auto = transformers.AutoModelForCausalLM
+        auto, parts = transformers.AutoModelForCausalLM, None
+        if placement.is_spread:
+            with torch.device("meta"):
+                empty = auto.from_config(config)
+            parts = spread(torch, f"{WHERE}: {argument}", empty, choices["dtype"], placement)
+        made_on = torch.device("cpu") if parts else placement.main
+        if random or not parts:
+            _check_memory(torch, transformers, argument, config, made_on, dtype)
         if random:
-            seeded = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=seeded), torch.device(device):
-                torch.manual_seed(given.whole("seed", 0))
-                model = auto.from_config(config, **choices)
+            model = _random(torch, auto, config, choices, given.whole("seed", 0), made_on)
+            model = dispatch(model, parts, folder) if parts else model
         else:
+            spreading = {"device_map": parts, "offload_folder": folder} if parts else {}
             model = auto.from_pretrained(
-                argument, config=config, local_files_only=True, **choices
-            ).to(device)
+                argument, config=config, local_files_only=True, **choices, **spreading
+            )
+            model = model if parts else model.to(made_on)
     model.eval()
     model.generation_config = transformers.GenerationConfig()
     return model
+
+
+def _random(torch: Any, auto: Any, config: Any, choices: Any, seed: int, device: Any) -> Any:
+    seeded = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=seeded), torch.device(device):
+        torch.manual_seed(seed)
+        return auto.from_config(config, **choices)
 
 
 def _config(transformers: Any, argument: str) -> Any:
@@ -268,28 +322,13 @@ def count_parameters(torch: Any, transformers: Any, config: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _device(torch: Any, given: Settings) -> Any:
-    """The device asked for; of itself the accelerator, if there is one."""
-    name = given.text("device", "auto")
-    if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found or torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise given.refuse("device", "give auto, cpu, cuda, cuda:1, mps") from None
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
-    if (device.index or 0) >= there.get(device.type, 0):
-        raise EngineError(
-            f"{WHERE}: device",
-            f"torch {torch.__version__} finds no {name}",
-            "give another, or install a torch for it",
-        )
-    return device
-
-
-def _accelerator(torch: Any, device: Any) -> str:
-    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else str(device.type)
+def _accelerator(torch: Any, placement: Placement) -> str:
+    """What computes: accelerators by their name, each kind once."""
+    names = [
+        str(torch.cuda.get_device_name(d)) if d.type == "cuda" else str(d.type)
+        for d in placement.accelerators or placement.devices
+    ]
+    return " + ".join(dict.fromkeys(names))
 
 
 def _library(name: str) -> Any:

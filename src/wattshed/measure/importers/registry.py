@@ -26,6 +26,7 @@ from wattshed.measure.importers import (
     guidellm,
     mlenergy,
     study_2024,
+    study_2024_cuda,
     vllm_bench,
 )
 from wattshed.measure.importers.found import Benchmark, Energy, Setting, mean_of
@@ -35,8 +36,8 @@ from wattshed.tables import RawTable
 
 Shape = Literal["auto", "requests", "mean"]
 TELEMETRY = "aiperf-telemetry"
-STUDY = "study-2024"
-"""Rows of runs already, beside a file of power samples: read by a path of its own."""
+STUDY, STUDY_CUDA = "study-2024", "study-2024-cuda"
+"""Rows of runs already, beside a file of power samples: read by paths of their own."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def import_runs(
     rows: Shape = "auto",
     energy: str | Path | None = None,
     tokens: Tokens | None = None,
+    host: study_2024_cuda.Host | None = None,
     **settings: Setting,
 ) -> ImportedRuns:
     """Read a result of another tool as runs.
@@ -212,6 +214,8 @@ def import_runs(
         or the samples of power beside results of the study of 2024.
     tokens : Tokens, optional
         For files that do not say them.
+    host : Host, optional
+        Idle power and time zone of a machine of the study of 2024.
     **settings
         Settings columns, such as `model`, `accelerator` or `batch_size`: instead of the file's.
 
@@ -225,8 +229,11 @@ def import_runs(
         Naming the place, what was found and the cure.
     """
     path = Path(path)
+    given = {"system": system, **_known(settings)}
     if study_2024.recognise(path):
-        return _of_study(path, energy, tokens or Tokens(), {"system": system, **_known(settings)})
+        return _of_study(path, energy, tokens or Tokens(), given)
+    if study_2024_cuda.recognise(path):
+        return _of_study_cuda(path, energy, tokens or Tokens(), host, given)
     importer = IMPORTERS[recognise(path)]
     benchmarks = importer.read(path, tokens or Tokens())
     if not benchmarks:
@@ -234,7 +241,6 @@ def import_runs(
     if energy is not None:
         benchmarks = [_metered(path, Path(energy), each) for each in benchmarks]
     shaped = [_shaped(path, each, rows) for each in benchmarks]
-    given = {"system": system, **_known(settings)}
     _refuse_missing(path, shaped, given)
     frame = pl.concat([_with_settings(each, given) for each in shaped], how="diagonal_relaxed")
     table = check_runs(RawTable(frame, str(path), 1))
@@ -259,13 +265,34 @@ def _of_study(
 ) -> ImportedRuns:
     """Runs of the study's M1, with energies of its samples if they are given, else as recorded."""
     table = study_2024.read_study_run(path, Path(power) if power else None, tokens.recorded)
+    notes = []
+    if power is None:
+        notes.append("energies are those recorded: give the samples of power to compute them again")
+    return _study_runs(table, notes, tokens, given, STUDY)
+
+
+def _of_study_cuda(
+    path: Path,
+    timechart: str | Path | None,
+    tokens: Tokens,
+    host: study_2024_cuda.Host | None,
+    given: dict[str, Any],
+) -> ImportedRuns:
+    """Runs of the study's NVIDIA machines, with energies of the host where they can be known."""
+    table, notes = study_2024_cuda.read_study_run(
+        path, Path(timechart) if timechart else None, host, tokens.recorded
+    )
+    return _study_runs(table, notes, tokens, given, STUDY_CUDA)
+
+
+def _study_runs(
+    table: pl.DataFrame, notes: Sequence[str], tokens: Tokens, given: dict[str, Any], tool: str
+) -> ImportedRuns:
     told = {name: pl.lit(value) for name, value in given.items() if value is not None}
     frame = table.with_columns(**told)
     held = [c.name for c in COLUMNS if frame[c.name].null_count() < frame.height]
-    notes = [f"tokens taken as {tokens.recorded}, which the file does not say (--recorded)"]
-    if power is None:
-        notes.append("energies are those recorded: give the samples of power to compute them again")
-    return ImportedRuns(frame.select(held), tuple(notes), "derived", STUDY)
+    counted = f"tokens taken as {tokens.recorded}, which the file does not say (--recorded)"
+    return ImportedRuns(frame.select(held), (counted, *notes), "derived", tool)
 
 
 def together(found: Sequence[ImportedRuns]) -> ImportedRuns:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ RESULTS = (
 PROCESS = "python3.12"
 LEAST_OUTPUT = 0.9
 """The scripts ask for this part of the limit at least."""
+Recorded = Literal["total", "generated"]
 RECOUNT = 2
 """Tokens by which a count of the text, encoded again, may be off."""
 DIFFERENT = 0.01
@@ -48,21 +50,33 @@ def recognise(path: Path) -> bool:
     FileError
         If it cannot be read.
     """
+    return any(
+        row[0].startswith("inference") and len(row) == len(RESULTS) for row in first_rows(path)
+    )
+
+
+def first_rows(path: Path) -> list[list[str]]:
+    """Rows in the first 64 kB of a CSV file, if inferences are spoken of there.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             begin = file.read(65_536)
     except OSError as error:
         raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
     if "inference" not in begin:
-        return False
-    rows = csv.reader(io.StringIO(begin))
-    return any(row and row[0].startswith("inference") and len(row) == len(RESULTS) for row in rows)
+        return []
+    return [row for row in csv.reader(io.StringIO(begin)) if row]
 
 
 def read_study_run(
     results: Path,
     power: Path | None = None,
-    recorded: Literal["total", "generated"] = "total",
+    recorded: Recorded = "total",
 ) -> pl.DataFrame:
     """Read the results of a run of the M1 scripts; energies are computed again from its samples.
 
@@ -138,28 +152,21 @@ def _read_samples(path: Path, events: list[str]) -> Samples:
 
 
 def _row(
-    call: dict[str, str], samples: Samples | None, recorded: str, where: str
+    call: dict[str, str], samples: Samples | None, recorded: Recorded, where: str
 ) -> dict[str, object]:
     number = {
         name: finite(call[name], where, f"a number for {name}")
         for name in RESULTS
         if name not in ("event", "model", "prompt", "system")
     }
-    output = number["tokens"] - (number["input_tokens"] if recorded == "total" else 0)
-    limit = number["output_limit"]
-    if not 1 <= output <= limit + RECOUNT:
-        raise TableError(
-            where,
-            f"{output:g} tokens came of {limit:g} at most",
-            "tell whether the recorded tokens are the total or the generated ones",
-        )
+    output = generated(number, recorded, where)
     gpu_j, cpu_j = number["gpu_energy_j"], number["cpu_energy_j"]
     if samples is not None:
         gpu_j, cpu_j = _energies(samples, call["event"], where)
     flags = {
         PAUSE_FLAG: True,
         "warmup": number["iteration"] == 0,
-        "early_stop": output < int(LEAST_OUTPUT * limit) - RECOUNT,
+        "early_stop": ended_early(output, number["output_limit"]),
         "differs_from_recorded": _far(gpu_j, number["gpu_energy_j"])
         or _far(cpu_j, number["cpu_energy_j"]),
     }
@@ -178,8 +185,32 @@ def _row(
         "host_energy_j": cpu_j,
         "method": "powermetrics",
         "flags": "|".join(flag for flag, holds in flags.items() if holds),
-        "output_token_limit": int(limit),
+        "output_token_limit": int(number["output_limit"]),
     }
+
+
+def generated(number: Mapping[str, float], recorded: Recorded, where: str) -> float:
+    """Tokens that a call generated, by what its column of tokens counts.
+
+    Raises
+    ------
+    TableError
+        If they are more than were asked for.
+    """
+    output = number["tokens"] - (number["input_tokens"] if recorded == "total" else 0)
+    limit = number["output_limit"]
+    if not 1 <= output <= limit + RECOUNT:
+        raise TableError(
+            where,
+            f"{output:g} tokens came of {limit:g} at most",
+            "tell whether the recorded tokens are the total or the generated ones",
+        )
+    return output
+
+
+def ended_early(output: float, limit: float) -> bool:
+    """Whether fewer tokens came than the scripts ask for."""
+    return output < int(LEAST_OUTPUT * limit) - RECOUNT
 
 
 def _energies(samples: Samples, event: str, where: str) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from wattshed.errors import FileError
 from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
 
 BEGIN = "PROFILE RECORDS"
+START = re.compile(r"^Profile Start Time:,\s*(\w{3}-\d{2}-\d{4})_", re.MULTILINE)
 INTERVAL = re.compile(r"Sampling Interval:,\s*(\d+) milli-seconds")
 POWER = re.compile(r"(socket|core)(\d+)(-package)?-power", re.IGNORECASE)
 CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}):(\d{1,3})")
@@ -97,6 +99,15 @@ def parse_uprof(text: str, place: str = "timechart") -> Timechart:
     if not found:
         raise FileError(place, "has no record of power", CURE)
     return _timechart(found, columns, interval_of(lines[:start]), cut_off)
+
+
+def start_date(text: str) -> date | None:
+    """Day on which a timechart began, by the machine's zone; None if its head does not tell."""
+    found = START.search(text)
+    try:
+        return datetime.strptime(found[1], "%b-%d-%Y").date() if found else None
+    except ValueError:
+        return None
 
 
 def _timechart(

@@ -37,6 +37,21 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     """
     if argument:
         raise ParameterError("meter", f"amdsmi takes no argument, got {argument!r}", "say amdsmi")
+    gpus = find_gpus()
+    answers = [(gpu.count(), gpu.power()) for gpu in gpus]
+    if all(count.value is None and power.value is None for count, power in answers):
+        raise _refusal(answers[0][0].reason, answers[0][0].flags)
+    return [AmdMeter(index, gpus, clock) for index in range(len(gpus))]
+
+
+def find_gpus() -> list[AmdGpu]:
+    """All GPUs of the machine, in the order of the library.
+
+    Raises
+    ------
+    MeterError
+        If there is none, or no library.
+    """
     smi = _import()
     try:
         smi.amdsmi_init(smi.AmdSmiInitFlags.INIT_AMD_GPUS)
@@ -45,10 +60,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
         raise _refusal(_oneline(error), _flags(error)) from None
     if not gpus:
         raise MeterError("amdsmi", "sees no GPU", "check with 'amd-smi list'")
-    answers = [(gpu.count(), gpu.power()) for gpu in gpus]
-    if all(count.value is None and power.value is None for count, power in answers):
-        raise _refusal(answers[0][0].reason, answers[0][0].flags)
-    return [AmdMeter(index, gpus, clock) for index in range(len(gpus))]
+    return gpus
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,23 @@ class AmdGpu:
             if isinstance(power_w, int) and power_w < NO_VALUE:
                 return Value(float(power_w), is_averaged=key.startswith("average"))
         return Value(None, NO_DATA, "says neither current nor average power")
+
+    def temperature_c(self, sensor: str) -> float | None:
+        """Temperature at ``HOTSPOT`` or ``EDGE``; None where it is not told."""
+        smi = self._smi
+        kind, now = smi.AmdSmiTemperatureType[sensor], smi.AmdSmiTemperatureMetric.CURRENT
+        try:
+            return float(smi.amdsmi_get_temp_metric(self._handle, kind, now))
+        except smi.AmdSmiException:
+            return None
+
+    def clock_mhz(self) -> float | None:
+        """Clock of the compute units; None where it is not told."""
+        try:
+            info = self._smi.amdsmi_get_clock_info(self._handle, self._smi.AmdSmiClkType.GFX)
+        except self._smi.AmdSmiException:
+            return None
+        return float(info["clk"]) if isinstance(info["clk"], int) else None
 
     def is_silent_die(self, index: int) -> bool:
         """Whether it is the die of a card of which the other one counts both."""

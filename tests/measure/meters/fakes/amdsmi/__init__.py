@@ -17,6 +17,19 @@ class AmdSmiInitFlags(IntEnum):
     INIT_AMD_GPUS = 2
 
 
+class AmdSmiTemperatureType(IntEnum):
+    EDGE = 0
+    HOTSPOT = 1
+
+
+class AmdSmiTemperatureMetric(IntEnum):
+    CURRENT = 0
+
+
+class AmdSmiClkType(IntEnum):
+    GFX = 0
+
+
 class AmdSmiException(Exception):  # noqa: N818 - its name in the library
     pass
 
@@ -83,3 +96,23 @@ def amdsmi_get_power_info(processor_handle: int) -> dict[str, Any]:
         "gfx_voltage": "N/A",
         "power_limit": 750_000_000,
     }
+
+
+def amdsmi_get_temp_metric(
+    processor_handle: int, sensor_type: AmdSmiTemperatureType, metric: AmdSmiTemperatureMetric
+) -> int:
+    if not isinstance(sensor_type, AmdSmiTemperatureType):
+        raise AmdSmiParameterException(sensor_type)
+    if not isinstance(metric, AmdSmiTemperatureMetric):
+        raise AmdSmiParameterException(metric)
+    celsius = GPUS[processor_handle].get(sensor_type.name.lower())
+    _check(2 if celsius is None else 0)
+    return int(celsius or 0)
+
+
+def amdsmi_get_clock_info(processor_handle: int, clock_type: AmdSmiClkType) -> dict[str, Any]:
+    if not isinstance(clock_type, AmdSmiClkType):
+        raise AmdSmiParameterException(clock_type)
+    gpu = GPUS[processor_handle]
+    _check(gpu.get("clock_status", 0))
+    return {"clk": gpu.get("clock", "N/A"), "min_clk": 132, "max_clk": 2100}

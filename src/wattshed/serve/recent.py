@@ -1,0 +1,178 @@
+"""What has ended lately: a bounded window of flat records, for those who look at the gateway."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import msgspec
+from msgspec import structs
+
+from wattshed.serve.call import Call, kept, mean_gap_s
+
+MOST = 10_000
+"""Records that are kept."""
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """A request that has ended.
+
+    Attributes
+    ----------
+    end_s : float
+        On the clock of the gateway.
+    sent_s, first_s, whole_s : float or None
+        From its arrival until it was sent, to its first token, where that was seen, and to its end.
+    step_s : float or None
+        Mean time between its tokens, where they were seen.
+    input_tokens, output_tokens : int or None
+    joules, idle_joules, method, boundary
+        Of its receipt; None where there is none.
+    kept : bool or None
+        Whether its promise was kept; None where nothing was promised, or not seen.
+    own_j, even_j, shadow_j : float or None
+        Predicted at the decision: where it went, the mean of the endpoints that it could have gone
+        to, and where the shadow policy would have sent it.
+    simulated : bool
+        Whether the engine says that it is simulated.
+    id : str
+    """
+
+    end_s: float
+    endpoint: str
+    policy: str
+    outcome: str
+    sent_s: float | None = None
+    first_s: float | None = None
+    step_s: float | None = None
+    whole_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    joules: float | None = None
+    idle_joules: float | None = None
+    method: str = ""
+    boundary: str = ""
+    kept: bool | None = None
+    own_j: float | None = None
+    even_j: float | None = None
+    shadow_j: float | None = None
+    simulated: bool = False
+    id: str = ""
+
+
+class Metered(msgspec.Struct, frozen=True, gc=False):
+    """What a meter said of a request, in place of what its receipt modelled."""
+
+    joules: float
+    idle_joules: float | None
+    method: str
+    boundary: str
+
+
+class Recent:
+    """Keeps the latest records.
+
+    Parameters
+    ----------
+    most : int
+        How many of them.
+
+    Attributes
+    ----------
+    simulated : set of str
+        Endpoints that have said of an answer that it is simulated.
+    followers : list of callable
+        Told of each record.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._records: deque[Ended] = deque(maxlen=most)
+        self._metered: dict[str, Metered] = {}
+        self.simulated: set[str] = set()
+        self.followers: list[Callable[[Ended], None]] = []
+
+    def observe(self, call: Call) -> None:
+        """Keep what became of a request."""
+        found = ended(call)
+        if found.simulated:
+            self.simulated.add(found.endpoint)
+        self._records.append(found)
+        for follow in self.followers:
+            follow(found)
+
+    def meter(self, request: str, found: Metered) -> None:
+        """Keep what was metered of the whole of a request; any thread may say so."""
+        self._metered[request] = found
+        while len(self._metered) > MOST:
+            del self._metered[next(iter(self._metered))]
+
+    def records(self) -> list[Ended]:
+        """In the order of their ends."""
+        return list(self._records)
+
+    def metered(self) -> dict[str, Metered]:
+        """What was metered, by request."""
+        return dict(self._metered)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether older records were dropped."""
+        return len(self._records) == self._records.maxlen
+
+
+def ended(call: Call) -> Ended:
+    """The record of a request."""
+    used, receipt, choice = call.used, call.receipt, call.choice
+    joules: Mapping[str, float] = call.weighed.get("joules", {})
+    shadow = choice.shadow.endpoint if choice and choice.shadow else None
+    return Ended(
+        end_s=call.end_s or 0.0,
+        endpoint=call.target.name if call.target else "",
+        policy=choice.policy if choice else "",
+        outcome=call.outcome,
+        sent_s=call.since(call.sent_s),
+        first_s=call.since(call.first_s),
+        step_s=mean_gap_s(call) if used and used.output_tokens > 1 else None,
+        whole_s=call.since(call.end_s),
+        input_tokens=used.input_tokens if used else None,
+        output_tokens=used.output_tokens if used else None,
+        joules=receipt.joules if receipt else None,
+        idle_joules=receipt.idle_joules if receipt else None,
+        method=receipt.method if receipt else "",
+        boundary=receipt.boundary if receipt else "",
+        kept=kept(call) if call.outcome == "served" else None,
+        own_j=joules.get(call.target.deployment.name) if call.target else None,
+        even_j=even_joules(joules, call.weighed.get("load", ())),
+        shadow_j=joules.get(deployment_of(shadow)) if shadow else None,
+        simulated=call.simulated,
+        id=call.id,
+    )
+
+
+def with_meters(records: Sequence[Ended], metered: Mapping[str, Metered]) -> list[Ended]:
+    """Records, with the energies that were metered where they were."""
+    return [_with_meter(r, metered[r.id]) if r.id in metered else r for r in records]
+
+
+def _with_meter(record: Ended, found: Metered) -> Ended:
+    known = {name: getattr(found, name) for name in found.__struct_fields__}
+    return structs.replace(record, **known)
+
+
+def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:
+    """What a request takes in the mean if it goes to any endpoint that is open, each as likely."""
+    found = [(joules[d], k) for d, k in _open_by_deployment(tuple(open_endpoints)) if d in joules]
+    number = sum(k for _, k in found)
+    return sum(j * k for j, k in found) / number if number else None
+
+
+@lru_cache(maxsize=1024)
+def _open_by_deployment(endpoints: tuple[str, ...]) -> list[tuple[str, int]]:
+    """How many endpoints each deployment has; remembered, because the same are mostly open."""
+    return list(Counter(map(deployment_of, endpoints)).items())
+
+
+def deployment_of(endpoint: str) -> str:
+    """Endpoints are named DEPLOYMENT/NUMBER."""
+    return endpoint.rpartition("/")[0]
