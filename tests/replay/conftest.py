@@ -7,7 +7,7 @@ import contextlib
 import selectors
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +42,21 @@ class Live:
     url: str
     ledger: Path
 
-    def rows(self, count: int) -> list[tuple[str, float]]:
-        """Id and energy of requests in order of arrival, once so many are written."""
-        query = "select id, joules + idle_joules from requests order by arrived_at"
+    def joules(self, ids: Collection[str]) -> dict[str, float]:
+        """Energy of requests by their ids, once all of them are written."""
+        query = "select id, joules + idle_joules from requests"
         with closing(sqlite3.connect(self.ledger)) as connection:
             while True:
-                found = connection.execute(query).fetchall()
-                if len(found) >= count:
-                    return found
+                found = dict(connection.execute(query).fetchall())
+                if set(ids) <= set(found):
+                    return {each: found[each] for each in ids}
                 time.sleep(0.005)
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Live]:
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Round robin between two engines that are 50 times as fast as their profiles."""
-    path = tmp_path / "ledger.sqlite"
+    path = tmp_path_factory.mktemp("gateway") / "ledger.sqlite"
     with ExitStack() as stack:
         fleet = stack.enter_context(demo_fleet(SPEED))
         ledger = Ledger(f"sqlite:///{path}", interval_s=0.005)
