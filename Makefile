@@ -17,7 +17,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -name __pycache__ -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check docs written bench acceptance clean
+.PHONY: help demo test coverage check audit docs written bench acceptance clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,14 +32,18 @@ test: $(STAMPS)/test ## run the fast tests on the built wheel
 coverage: $(STAMPS)/test ## run them once more with branch coverage, which takes half as long again
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov=wattshed --cov-branch --cov-report=term
 
-check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, types, layers, documents
+check: $(STAMPS)/check $(STAMPS)/docs ## formatting, lint, weaknesses, types, layers, documents
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/bandit -q -c pyproject.toml -r src tools
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/python tools/cli_reference.py --check
 	$(BIN)/python tools/readme.py --check
 	@$(MAKE) --no-print-directory docs
+
+audit: $(STAMPS)/audit ## look the dependencies up in the database of known weaknesses, where it can be reached
+	$(BIN)/python tools/audit.py
 
 docs: $(STAMPS)/docs ## build the documents (warnings are errors) and run their examples
 	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs build/docs/html
@@ -58,7 +62,7 @@ bench: $(STAMPS)/core ## time the installed commands against their targets
 	$(BIN)/python benchmarks/windows.py
 
 # Time limits are part of what these tests show, so they run one at a time.
-acceptance: $(STAMPS)/test $(STAMPS)/engines $(STAMPS)/browser ## run the slow tests, and those against ../shared where it exists
+acceptance: $(STAMPS)/test $(STAMPS)/engines $(STAMPS)/browser $(STAMPS)/audit $(STAMPS)/postgres ## run the slow tests, and those against ../shared where it exists
 	@if [ -d ../shared ]; then \
 		$(BIN)/pytest -m "slow or acceptance"; \
 	else \
@@ -118,5 +122,13 @@ $(STAMPS)/browser: | $(STAMPS)/venv
 	} || { echo "make acceptance needs chromium and chromedriver, which apt-get could not install: install them" >&2; exit 1; }
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/check $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%
+# A PostgreSQL server for the test of the ledger: the system's, else one from a wheel.
+$(STAMPS)/postgres: pyproject.toml | $(STAMPS)/wheel
+	@echo "installing what the ledger on PostgreSQL needs"
+	@$(PIP) install "$$(echo $(WHEELS)/*.whl)[postgres]"
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+		|| $(PIP) install "pgserver>=0.1.4"
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/check $(STAMPS)/audit $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/wheel | $(STAMPS)/deps-%
 	@touch $@

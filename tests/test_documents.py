@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -131,3 +132,14 @@ WORDS = {
 )
 def test_every_word_a_user_may_write_is_documented(page: str, word: str) -> None:
     assert word in (DOCS / page).read_text()
+
+
+def test_every_fault_has_the_test_that_is_named() -> None:
+    lines = (DOCS / "explanation/faults.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in lines if "| `test_" in line]
+    assert len(rows) > 25
+    for *_, tests in rows:
+        for name, words in re.findall(r"`(test_\w+)`((?:[:,] `(?!test_)\w+`)*)", tests):
+            text = (DOCS.parent / "tests/serve" / f"{name}.py").read_text()
+            for part in re.findall(r"`(\w+)`", words):
+                assert re.search(rf"def test_\w*{part}", text), (name, part)

@@ -57,7 +57,7 @@ def ask(http: httpx.Client, url: str, words: int, tokens: int) -> None:
 
 def load(url: str, seconds: float, rate: float, seed: int) -> None:
     """Requests at random times, most short and some long."""
-    drawn = random.Random(seed)
+    drawn = random.Random(seed)  # nosec B311: a picture, no secret
     until_s = time.monotonic() + seconds
     threads = []
     with httpx.Client(timeout=120, limits=httpx.Limits(max_connections=None)) as http:
@@ -122,7 +122,7 @@ def main() -> None:
     asked = parser.parse_args()
     command = [sys.executable, "-m", "wattshed", "serve", "--demo", "--port", "0"]
     with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)  # nosec B603: ours
         assert server.stdout is not None
         try:
             url = shlex.split(server.stdout.readline())[1].removesuffix(CHAT)

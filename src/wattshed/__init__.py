@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wattshed.profiles import load_profile, load_profiles, predict, save_profiles
     from wattshed.route.registry import load_policy
     from wattshed.runs import read_runs
+    from wattshed.serve.application import gateway
     from wattshed.simulate.engine import simulate_requests
     from wattshed.simulate.fleet import simulate_fleet
     from wattshed.simulate.scenario import Arrivals
@@ -46,6 +47,7 @@ _HOME = {
     "energy_bound": "wattshed.plan.bound",
     "find_pareto": "wattshed.plan.pareto",
     "fit_profiles": "wattshed.fit.campaign",
+    "gateway": "wattshed.serve.application",
     "impact_of": "wattshed.impact",
     "load_fleet": "wattshed.fleet",
     "load_plan": "wattshed.plan.files",
@@ -78,6 +80,7 @@ __all__ = [
     "energy_bound",
     "find_pareto",
     "fit_profiles",
+    "gateway",
     "impact_of",
     "load_fleet",
     "load_iteration_profile",

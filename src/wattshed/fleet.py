@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from wattshed.iterations import load_any_profile
 from wattshed.records import Deployment, Fleet, IterationProfile, Slo, Upstream
 from wattshed.serving import engine_settings, refuse_engine_keys
 from wattshed.sites import check_site, read_sites
+from wattshed.upstreams import check_upstream, keys_of, placed_upstream
 
 __all__ = [
     "DEFAULT_CLASS",
@@ -25,6 +27,7 @@ __all__ = [
     "FleetKeys",
     "Slo",
     "describe_slo",
+    "engine_keys",
     "load_fleet",
     "with_idle_power",
 ]
@@ -33,9 +36,6 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
 DEFAULT_CLASS = "default"
 """SLO of queries of no class, and of classes that have none of their own."""
-
-URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^\s?#]*)?")
-"""Address of an engine; ``/v1`` and what follows is added."""
 
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Clock = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -144,6 +144,17 @@ def with_idle_power(fleet: Fleet, idle_power_w: dict[str, float]) -> Fleet:
     return msgspec.structs.replace(fleet, deployments=changed)
 
 
+def engine_keys(fleet: Fleet) -> dict[str, str]:
+    """The API keys that engines are sent, by deployment; only of those that name one.
+
+    Raises
+    ------
+    FleetError
+        If one is not there, or no header can hold it. It never shows the key.
+    """
+    return keys_of(fleet, os.environ)
+
+
 def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:
     try:
         return msgspec.convert(raw, FleetKeys)
@@ -195,8 +206,10 @@ def _deployment(label: str, index: int, key: DeploymentKeys, folder: Path) -> De
         profile = load_any_profile(key.profile, relative_to=folder)
     except ProfileError as error:
         raise ProfileError(f"{place}.profile", error.found, error.cure) from None
-    _check_upstream(place, key)
+    if key.upstream is not None:
+        check_upstream(f"{place}.upstream", key.upstream, key.replicas)
     settings = {name: getattr(key, name) for name in key.__struct_fields__}
+    settings["upstream"] = placed_upstream(key.upstream, folder)
     deployment = Deployment(**{**settings, "profile": profile})
     try:
         if isinstance(profile, IterationProfile):
@@ -207,23 +220,3 @@ def _deployment(label: str, index: int, key: DeploymentKeys, folder: Path) -> De
         wrong = error.where.removeprefix(f"{key.name}.")
         raise FleetError(f"{place}.{wrong}", error.found, error.cure) from None
     return deployment
-
-
-def _check_upstream(place: str, key: DeploymentKeys) -> None:
-    """One address for each replica, and each an address."""
-    if key.upstream is None:
-        return
-    urls = key.upstream.urls
-    if len(urls) != key.replicas:
-        raise FleetError(
-            f"{place}.upstream.urls",
-            f"{len(urls)} for {key.replicas} replicas",
-            "give one URL for each replica",
-        )
-    for index, url in enumerate(urls):
-        if not URL.fullmatch(url):
-            raise FleetError(
-                f"{place}.upstream.urls[{index}]",
-                repr(url),
-                "give http://HOST:PORT or https://HOST:PORT, without user and query",
-            )

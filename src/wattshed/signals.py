@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from datetime import UTC
 from pathlib import Path
 
 import numpy as np
 
 from wattshed.errors import TableError
 from wattshed.files import sha256
-from wattshed.records import Signal
+from wattshed.records import Signal, Site
 from wattshed.series import TIME_COLUMNS, Array, find_source, series_of
 from wattshed.tables import read_raw
 
@@ -52,6 +54,31 @@ def read_signal(source: str | Path, *, relative_to: Path | None = None) -> Signa
         found.provenance,
         sha256(found.path),
     )
+
+
+def intensity_at(site: Site, at_s: float) -> float | None:
+    """Carbon intensity of the electricity of a site at a time, g/kWh.
+
+    Parameters
+    ----------
+    site : Site
+    at_s : float
+        Since 1970.
+
+    Returns
+    -------
+    float or None
+        None where it is not known: a signal without dates, or one that is shifted for
+        simulations, says nothing of a time.
+    """
+    signal = site.carbon_signal
+    if signal is None:
+        return site.carbon_g_per_kwh
+    if signal.origin is None or site.signal_offset_s is not None:
+        return None
+    origin = signal.origin if signal.origin.tzinfo else signal.origin.replace(tzinfo=UTC)
+    window = bisect_right(signal.edges_s, at_s - origin.timestamp()) - 1
+    return signal.g_per_kwh[window] if 0 <= window < len(signal.g_per_kwh) else None
 
 
 def bridge(edges_s: Array, value: Array, longest_s: float) -> Array:

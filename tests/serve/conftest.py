@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import selectors
+import shlex
 import socket
 import socketserver
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,3 +167,62 @@ def raw_engine() -> Iterator[Callable[..., RawEngine]]:
     yield build
     for engine in made:
         engine.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str, str]]]:
+    """Start the command; gives its process, the line that it prints, and its address."""
+    running: list[subprocess.Popen[str]] = []
+
+    def serve(*options: str) -> tuple[subprocess.Popen[str], str, str]:
+        command = [sys.executable, "-m", "wattshed", "serve", "--port", "0", *options]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.stderr and process.stderr.read()
+        return process, line, shlex.split(line)[1].removesuffix("/v1/chat/completions")
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+class NoWait(selectors.DefaultSelector):
+    """Time passes at once when there is nothing else to do."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(0)
+        if not found and timeout:
+            self.now_s += timeout
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.clock = NoWait()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now_s
+
+
+@pytest.fixture
+def virtually() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run something in an event loop whose time passes at once."""
+
+    def run(what: Coroutine[Any, Any, Any]) -> Any:
+        loop = VirtualLoop()
+        try:
+            return loop.run_until_complete(what)
+        finally:
+            loop.close()
+
+    return run

@@ -58,6 +58,16 @@ def test_how_many_ran_beside_it_is_a_harmonic_mean_over_time() -> None:
     assert account.beside(account.begin(1, 4.0), 9.0) == 1.0  # it never ran
 
 
+def test_the_most_at_a_time_is_since_it_was_asked_last() -> None:
+    account = Account()
+    flights = [account.begin(1, 0.0) for _ in range(3)]
+    account.run(flights[0], 1.0)
+    for flight in flights[:2]:
+        account.end(flight, 2.0)
+    assert account.take_most() == (3, 3)
+    assert account.take_most() == (1, 1)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["begin", "run", "grow", "end"]), st.integers(0, 5))))
 def test_nothing_is_left_when_all_have_ended(steps: list[tuple[str, int]]) -> None:
     account, flights, now = Account(), [], 0.0

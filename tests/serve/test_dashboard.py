@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from starlette.requests import Request
 
 from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.dashboard import is_from_here, page
+from wattshed.serve.dashboard import page
 from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger
+from wattshed.serve.near import asked_from_here
 from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_meters
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
@@ -275,9 +275,7 @@ def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: s
 )
 def test_only_its_user_asks_from_this_machine(headers: dict[str, str], here: bool) -> None:
     said = {"host": "127.0.0.1:8080", **headers}
-    kept = [(name.encode(), value.encode()) for name, value in said.items()]
-    scope = {"type": "http", "path": "/ui/state", "headers": kept, "scheme": "http"}
-    assert is_from_here(Request({**scope, "query_string": b"", "server": None})) is here
+    assert asked_from_here(said) is here
 
 
 def test_without_keys_others_see_nothing(live: Callable[..., Any], engine: str) -> None:

@@ -16,6 +16,7 @@ from wattshed.fleet import Fleet
 from wattshed.records import Endpoint, Request, Served
 from wattshed.replicas import engines_of
 from wattshed.serve.decide import Decider
+from wattshed.serve.explain import weighed_of
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.external import Asked
 from wattshed.simulate.naming import without_slo
@@ -81,6 +82,35 @@ def test_the_same_states_give_the_same_decisions(name: str) -> None:
         chosen.add(decision.endpoint)
     assert sum(isinstance(entry, tuple) for entry in played) == 200
     assert len(chosen) > 1
+
+
+def test_frugal_tells_what_it_decided_by() -> None:
+    """Of what it says it predicted, the choice follows: the fewest joules that break no promise."""
+    fleet = structs.replace(
+        FLEET, deployments=[structs.replace(d, replicas=2) for d in FLEET.deployments]
+    )
+    decider = Decider(fleet, "frugal")
+    policy = load_policy("frugal", fleet=without_slo(fleet), promises=fleet.slo)
+    late = 0
+    for entry in recorded(fleet, policy, 12.0, 200):
+        if isinstance(entry, Served):
+            decider.finished(entry, "frugal")
+            continue
+        request, endpoints, now_s, _ = entry
+        choice = decider.decide(request, endpoints, now_s)
+        assert choice.tell is not None
+        found = weighed_of(choice.tell())
+        assert set(found) == {e.name for e in endpoints}
+        keeping = {n: w for n, w in found.items() if w.used <= 1}
+        best = min(keeping, key=lambda n: found[n].joules) if keeping else ""
+        least = min(found, key=lambda n: found[n].used)
+        chosen = found[choice.decision.endpoint or ""]
+        if keeping:
+            assert chosen.joules == pytest.approx(found[best].joules)
+        else:
+            assert chosen.used == pytest.approx(found[least].used)
+        late += len(keeping) < len(found)
+    assert late > 0
 
 
 ENDPOINTS = [Endpoint("a100-tp8/0", "a100-tp8", running=3), Endpoint("h100-tp4/0", "h100-tp4")]

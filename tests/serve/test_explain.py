@@ -108,6 +108,42 @@ def test_the_decision_is_told_in_sentences(changes: dict[str, Any], sentence: st
     assert sentence in explained(**changes).why
 
 
+TOLD = {
+    "endpoints": ["h100/0", "a100/0", "a100/1"],
+    "joules": [8.0, 5.0, 12.0],
+    "price_j": [0.0, 1.0, 0.0],
+    "ttft_s": [0.3, 0.6, 0.1],
+    "tbt_s": [0.02, 0.05, 0.05],
+    "limits_s": {"ttft": 0.5, "tbt": 0.1},
+    "usable": 0.8,
+    "output_tokens": 40.0,
+}
+
+
+def test_what_a_policy_predicted_is_told_with_the_promise_that_bound_it() -> None:
+    found = explained(candidates=weighed(costs={}, told=TOLD))
+    ends = {e.endpoint: e for c in found.candidates for e in c.endpoints}
+    assert {name: end.cost for name, end in ends.items()} == {
+        "h100/0": 8.0,
+        "a100/0": 6.0,
+        "a100/1": 12.0,
+    }
+    late = ends["a100/0"].weighed
+    assert late is not None
+    assert (late.ttft_s, late.tbt_s, late.binding) == (0.6, 0.05, "ttft")
+    assert late.used == pytest.approx(1.5)
+    assert (
+        "a100/0 would have added less, 5 J, but broken a promise: ttft of 0.6 s, 1.5 times what"
+        " may be used." in found.why
+    )
+    assert "Its promise nearest to being broken is ttft: 75 % of what may be used." in found.why
+    slow = {**TOLD, "limits_s": {"tbt": 0.001}}
+    found = explained(candidates=weighed(costs={}, told=slow))
+    assert any("No endpoint was predicted to keep its promises" in line for line in found.why)
+    free = explained(candidates=weighed(costs={}, told={**TOLD, "limits_s": {}}))
+    assert not any("promise" in line for line in free.why)
+
+
 def test_what_the_gateway_did_not_write_is_refused() -> None:
     with pytest.raises(TableError, match="request r1"):
         explained(candidates="[")

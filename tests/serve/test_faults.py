@@ -75,6 +75,26 @@ def resets(*pieces: bytes) -> Answer:
     return answer
 
 
+def half_closes(*pieces: bytes) -> Answer:
+    """Says something, and that nothing follows, but goes on listening."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"".join(pieces))
+        connection.shutdown(socket.SHUT_WR)
+        if connection.recv(1) == b"":
+            raise OSError("closed")
+
+    return answer
+
+
+def chats_for_ever(connection: socket.socket) -> None:
+    """Says that it lives, again and again, and nothing else."""
+    connection.sendall(HEAD)
+    while True:
+        connection.sendall(b": ping\n\n")
+        time.sleep(0.05)
+
+
 GOOD_STREAM = says(HEAD, TOKEN, END, DONE)
 BEFORE_THE_FIRST_BYTE = {
     "dies at once": resets(),
@@ -82,6 +102,9 @@ BEFORE_THE_FIRST_BYTE = {
     "hangs": hangs(),
     "hangs after headers": hangs(HEAD),
     "hangs after a comment": hangs(HEAD, b": ping\n\n"),
+    "only comments": chats_for_ever,
+    "half-closes at once": half_closes(),
+    "half-closes after headers": half_closes(HEAD),
     "empty stream": says(HEAD),
     "only DONE": says(HEAD, DONE),
     "garbage": says(HEAD, b"<html>what?</html>\n\n"),
@@ -188,6 +211,7 @@ def test_a_dead_endpoint_is_left_alone_and_tried_again(
     [
         (resets(HEAD, TOKEN), "a100-tp8/0"),
         (says(HEAD, TOKEN), "ended its stream before its answer"),
+        (half_closes(HEAD, TOKEN), "ended its stream before its answer"),
         (says_in_time(HEAD, TOKEN, b'data: {"choi'), "not JSON"),
         (says_in_time(HEAD, TOKEN, b"garbage\n\n"), "no event"),
         (hangs(HEAD, TOKEN), "did not answer in time"),
@@ -232,6 +256,19 @@ def test_errors_of_the_client_are_the_engines_own(
     assert [row["outcome"] for row in started.rows()] == ["refused", "refused", "served"]
 
 
+def test_a_slow_engine_is_waited_for_as_long_as_it_says_something(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    engine = raw_engine(says_in_time(HEAD, TOKEN[:9], TOKEN[9:], TOKEN, TOKEN, END, DONE))
+    started = live(engine.url, first_byte_s=5, idle_s=0.5)  # a pause is 0.1 s, all of them 0.6
+    found = HTTP.post(started.url + CHAT, json=STREAMED)
+    assert found.content.startswith(TOKEN * 3)
+    assert found.content.endswith(DONE)
+    (row,) = started.rows()
+    assert (row["outcome"], row["output_tokens"]) == ("served", 1)  # as its usage says
+    assert row["end_s"] - row["first_s"] > 0.3
+
+
 # ------------------------------------------------------------------ clients
 
 
@@ -261,6 +298,24 @@ def test_a_client_that_leaves_cancels_its_request(
     (target,) = started.gateway.targets
     assert target.account.in_flight == 0
     assert target.breaker.allows(0.0)
+
+
+def test_a_client_that_half_closes_has_left(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    """Who says that nothing follows is not told from who is gone: no engine works for it."""
+    engine = raw_engine(hangs(HEAD, TOKEN))
+    started = live(engine.url)
+    host, port = started.url.removeprefix("http://").split(":")
+    body = json.dumps(STREAMED).encode()
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = b"POST %s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+        connection.sendall(head % (CHAT.encode(), len(body)) + body)
+        assert connection.recv(20).startswith(b"HTTP/1.1 200")
+        connection.shutdown(socket.SHUT_WR)
+        wait_for(engine.gone.is_set)
+    wait_for(lambda: bool(started.rows()))
+    assert [row["outcome"] for row in started.rows()] == ["left"]
 
 
 def test_a_slow_client_slows_the_engine_down(

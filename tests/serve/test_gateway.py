@@ -299,6 +299,7 @@ def test_what_no_endpoint_may_serve_is_refused_with_the_reason(two: Any) -> None
     assert "h100-tp8: takes" in found.json()["error"]["message"]
     (row,) = two.rows()
     assert (row["outcome"], row["endpoint"], row["joules"]) == ("rejected", None, None)
+    assert row["reason"] == "unservable"
 
 
 def test_a_shadow_policy_is_recorded(live: Callable[..., Any], engines: list[str]) -> None:
@@ -339,4 +340,7 @@ def test_bodies_that_are_too_long_or_broken_are_refused(
     for body in (b"", b"{", b"null", b'{"model": "llama"}'):
         found = HTTP.post(started.url + CHAT, content=body)
         assert (found.status_code, found.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert started.rows() == []
+    rows = started.rows()
+    assert {(row["outcome"], row["endpoint"]) for row in rows} == {("refused", None)}
+    reasons = ["request_too_large"] * 2 + ["invalid_json", "invalid_json", "invalid_value"]
+    assert [row["reason"] for row in rows] == [*reasons, "missing_field"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,38 @@ def test_a_key_is_known_by_its_hash() -> None:
         assert refused.value.status == 401
 
 
+class Watched(bytes):
+    """A hash that must not be compared byte by byte, which ends at the first that differs."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared in a time that depends on it")
+
+    __hash__ = bytes.__hash__
+
+
+def test_keys_are_compared_in_constant_time() -> None:
+    """Each hash is read, whichever is the right one, and none by `==`."""
+    read: list[str] = []
+
+    class Held(Holder):
+        @property
+        def digest(self) -> bytes:
+            read.append(self.tenant)
+            return Watched(bytes.fromhex(self.entry.sha256))
+
+        @digest.setter
+        def digest(self, value: bytes) -> None: ...
+
+    entries = [entry(key) for key in ("a", "b", "c")]
+    keys = Keys(entries)
+    keys._holders = [Held(one) for one in entries]
+    for presented in ("a", "c", "nobody's", ""):
+        with suppress(RefusedError):
+            keys.identify(f"Bearer {presented}")
+        assert read == ["of a", "of b", "of c"]
+        read.clear()
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -130,7 +163,18 @@ def test_keys_models_and_budgets_hold(live: Callable[..., Any], engine: str, cap
     assert status("k2", model="auto") == 200
     assert status("k3") == 200
     assert status("k3") == 429  # one answer has used up an hour's joule
-    assert [row["tenant"] for row in started.rows()] == ["of k1", "of k2", "of k3"]
+    rows = started.rows()
+    served = [row["tenant"] for row in rows if row["outcome"] == "served"]
+    assert served == ["of k1", "of k2", "of k3"]
+    refused = [(r["tenant"], r["model"], r["reason"], r["status"]) for r in rows if r["reason"]]
+    assert refused == [
+        ("", None, "invalid_api_key", 401),
+        ("", None, "invalid_api_key", 401),
+        ("of k2", "llama", "model_not_allowed", 403),
+        ("of k3", "llama", "joules_budget", 429),
+    ]
+    metrics = HTTP.get(started.url + "/metrics").text
+    assert 'refused_requests_total{reason="invalid_api_key",status="401"} 2.0' in metrics
     listed = HTTP.get(started.url + "/v1/models", headers=bearer("k2")).json()["data"]
     assert [model["id"] for model in listed] == ["auto"]
     assert HTTP.get(started.url + "/v1/models").status_code == 401
@@ -150,6 +194,23 @@ def test_the_state_is_shown_to_this_machine_or_for_a_key(
         found = HTTP.get(started.url + path, headers=bearer("k1"))
         assert found.status_code == 200
         assert "a100-tp8/0" in found.text
+
+
+def test_who_comes_through_a_proxy_or_from_a_foreign_site_is_not_of_this_machine(
+    live: Callable[..., Any], engine: str
+) -> None:
+    started = live(engine, keys=Keys([entry("k1")]))
+    assert HTTP.get(started.url + "/metrics").status_code == 200
+    for name in ("localhost", "localhost:80", "127.0.0.2:9", "[::1]", "[::1]:80"):
+        assert HTTP.get(started.url + "/metrics", headers={"host": name}).status_code == 200
+    proxies = [(h, "203.0.113.7") for h in ("x-forwarded-for", "forwarded", "via", "X-Real-IP")]
+    sites = [("host", name) for name in ("a.example", "localhost.a.example:80", "192.168.0.1", "[")]
+    for header, value in proxies + sites:
+        passed_on = {header: value}
+        assert HTTP.get(started.url + "/metrics", headers=passed_on).status_code == 403
+        assert HTTP.get(started.url + "/ready", headers=passed_on).json() == {"ready": True}
+        with_key = passed_on | bearer("k1")
+        assert HTTP.get(started.url + "/metrics", headers=with_key).status_code == 200
 
 
 def test_metrics_are_the_sums_of_the_ledger(live: Callable[..., Any], engine: str) -> None:

@@ -7,12 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from wattshed.errors import InputError
-from wattshed.serve.ledger import Ledger, requests
+from wattshed.serve.ledger import LARGEST_BACKLOG, Ledger, requests
 
 INTERVAL_S = 0.05
 ROW = {
@@ -99,6 +103,33 @@ def test_rows_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
     assert ledger.close() == 0
     assert ledger.error is None
     assert ids_in(path) == ["1"]
+
+
+@pytest.mark.slow
+def test_a_ledger_that_holds_too_much_has_requests_refused(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
+    """Somebody else has the database: rows wait, and at the bound the gateway takes no more."""
+    engine = raw_engine(lambda connection: None)
+    started = live(engine.url)
+    ledger, ask = started.gateway.ledger, {"model": "llama", "messages": "hello"}
+    other = sqlite3.connect(started.ledger)
+    other.execute("begin exclusive")
+    for number in range(LARGEST_BACKLOG):
+        ledger.append({**ROW, "id": f"{number:06}"})
+    with httpx.Client(base_url=started.url) as http:
+        refused = http.post("/v1/chat/completions", json=ask)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_full")
+        assert "retry-after" in refused.headers
+        assert engine.requests == []
+        other.rollback()
+        other.close()
+        while ledger.overflows:
+            time.sleep(0.01)
+        assert http.post("/v1/chat/completions", json=ask).status_code == 502  # it is taken
+    while ledger.backlog:
+        time.sleep(0.01)
+    assert len(ids_in(started.ledger)) == LARGEST_BACKLOG + 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,29 +20,6 @@ from wattshed.serve.receipt import Receipts
 from wattshed.simulate.arrivals import draw_requests
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.model import Requests
-
-
-class NoWait(selectors.DefaultSelector):
-    """Time passes at once when there is nothing else to do."""
-
-    now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
-        if not found and timeout:
-            self.now_s += timeout
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on a clock of its own."""
-
-    def __init__(self) -> None:
-        self.clock = NoWait()
-        super().__init__(self.clock)
-
-    def time(self) -> float:
-        return self.clock.now_s
 
 
 async def play(deployment: Deployment, requests: Requests, speed: float = 1.0) -> np.ndarray:
@@ -70,14 +48,6 @@ async def play(deployment: Deployment, requests: Requests, speed: float = 1.0) -
     return np.array(found).T
 
 
-def played(deployment: Deployment, requests: Requests, speed: float = 1.0) -> np.ndarray:
-    loop = VirtualLoop()
-    try:
-        return loop.run_until_complete(play(deployment, requests, speed))
-    finally:
-        loop.close()
-
-
 DEPLOYMENTS = [
     *load_fleet("mixed-70b").deployments,
     next(d for d in load_fleet("hybrid-2024").deployments if d.name == "a100"),
@@ -86,13 +56,15 @@ DEPLOYMENTS = [
 
 @pytest.mark.parametrize("speed", [1.0, 20.0])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d.name))
-def test_tokens_come_when_the_simulator_says(deployment: Deployment, speed: float) -> None:
+def test_tokens_come_when_the_simulator_says(
+    deployment: Deployment, speed: float, virtually: Callable[[Any], Any]
+) -> None:
     alone = structs.replace(deployment, replicas=1, max_input_tokens=None, max_output_tokens=None)
     workload = read_workload("alpaca" if deployment.name == "a100" else "azure-conv-2023")
     requests = draw_requests(workload, 60, 0.05 if deployment.name == "a100" else 4.0, seed=2)
     engines = engines_of([alone], requests.input_tokens, requests.output_tokens)
     expected = simulate_requests(engines, requests)
-    first_s, last_s, _, _ = played(alone, requests, speed)
+    first_s, last_s, _, _ = virtually(play(alone, requests, speed))
     np.testing.assert_allclose(first_s, expected.first_token_s, rtol=1e-6)
     np.testing.assert_allclose(last_s, expected.finish_s, rtol=1e-6)
 
@@ -100,14 +72,14 @@ def test_tokens_come_when_the_simulator_says(deployment: Deployment, speed: floa
 @pytest.mark.parametrize("rate", [0.5, 4.0])
 @pytest.mark.parametrize("deployment", DEPLOYMENTS[:3], ids=lambda d: str(d.name))
 def test_receipts_add_up_to_the_energy_of_the_simulator(
-    deployment: Deployment, rate: float
+    deployment: Deployment, rate: float, virtually: Callable[[Any], Any]
 ) -> None:
     """What the gateway knows, tokens and who ran beside, against every step that was taken."""
     alone = structs.replace(deployment, replicas=1)
     requests = draw_requests(read_workload("azure-conv-2023"), 150, rate, seed=2)
     engines = engines_of([alone], requests.input_tokens, requests.output_tokens)
     expected = simulate_requests(engines, requests)
-    _, _, joules, idle_joules = played(alone, requests)
+    _, _, joules, idle_joules = virtually(play(alone, requests))
     dynamic = expected.prefill_energy_j + expected.decode_energy_j
     assert joules.sum() == pytest.approx(dynamic.sum(), rel=0.03)
     assert idle_joules.sum() == pytest.approx(expected.static_energy_j.sum(), rel=0.03)

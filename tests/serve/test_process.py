@@ -6,7 +6,6 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,33 +22,11 @@ Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
 CHAT = "/v1/chat/completions"
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the command; gives its process, the line that it prints, and its address."""
-    running: list[subprocess.Popen[str]] = []
-
-    def serve(*options: str) -> tuple[subprocess.Popen[str], str, str]:
-        command = [sys.executable, "-m", "wattshed", "serve", "--port", "0", *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-        running.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, process.stderr and process.stderr.read()
-        return process, line, shlex.split(line)[1].removesuffix(CHAT)
-
-    yield serve
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path, table: str = "requests") -> list[dict[str, Any]]:
     connection = sqlite3.connect(path)
     connection.row_factory = sqlite3.Row
     try:
-        return [dict(row) for row in connection.execute("select * from requests")]
+        return [dict(row) for row in connection.execute(f"select * from {table}")]
     finally:
         connection.close()
 
@@ -88,6 +65,9 @@ def test_the_demo_works_as_it_says_and_drains_when_told_to_stop(
     rows = rows_of(tmp_path / "wattshed-demo/ledger.sqlite")
     assert [row["outcome"] for row in rows] == ["served", "served"]
     assert [row["output_tokens"] for row in rows] == [16, 400]
+    assert {
+        row["kind"] for row in rows_of(tmp_path / "wattshed-demo/ledger.sqlite", "windows")
+    } == {"modelled"}
 
 
 @pytest.mark.slow
@@ -145,6 +125,16 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
     old = {name for name, at_s in acknowledged if at_s < killed_s - 0.3}
     assert len(old) > 100
     assert old <= set(found)
+    path = tmp_path / "wattshed-demo/ledger.sqlite"
+    shares, windows = rows_of(path, "metered"), rows_of(path, "windows")
+    keys = {(row["id"], row["window"], row["endpoint"]) for row in shares}
+    assert len(keys) == len(shares) > 100
+    assert windows
+    for window in windows:  # all of it was committed together
+        given = [row for row in shares if row["window"] == window["id"]]
+        total = sum(row["joules"] + row["idle_joules"] for row in given)
+        total += window["idle_joules"] + window["unattributed_joules"]
+        assert total == pytest.approx(window["joules"], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +155,18 @@ def test_bad_input_is_one_line_and_exit_2(
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_meter_that_is_not_there_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(
+        '[[deployments]]\nname = "a"\nprofile = "wilkins-2024/swing-a100/llama-2-7b"\n'
+        '[deployments.upstream]\nurls = ["http://127.0.0.1:1"]\nmeters = ["nonsense"]\n'
+    )
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--fleet", "fleet.toml"])
+    assert done.exit_code == 2
+    assert "a.upstream.meters: nonsense" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [fleet]

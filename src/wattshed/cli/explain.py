@@ -54,12 +54,17 @@ def explain(*, request_id: str, ledger: str, as_json: bool) -> None:
 
 
 def _print(found: Explanation) -> None:
-    from wattshed.report.explanation import asked_text, became_text, candidates_table
+    from wattshed.report.explanation import (
+        asked_text,
+        became_text,
+        candidates_table,
+        weighed_table,
+    )
 
     click.echo(asked_text(found))
-    table = candidates_table(found)
-    if table.rows:
-        print_tables([table])
+    tables = [table for table in (candidates_table(found), weighed_table(found)) if table.rows]
+    if tables:
+        print_tables(tables)
     for sentence in found.why:
         click.echo(sentence)
     click.echo(became_text(found))

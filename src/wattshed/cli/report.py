@@ -93,7 +93,11 @@ def report(
     """
     with errors_at_the_edge():
         read_rows, shown = reader()
+        import msgspec
+
         from wattshed.errors import FileError, ParameterError
+        from wattshed.serve.comparison import with_comparisons
+        from wattshed.serve.rows import read_meters
         from wattshed.serve.summary import COLUMNS, summarise
 
         if export is not None and export.suffix not in (".csv", ".parquet"):
@@ -106,7 +110,8 @@ def report(
         if rows.is_empty():
             within = " within these times" if since_s is not None or until_s is not None else ""
             raise FileError(name, f"has no requests{within}", "send some, or widen the times")
-        summary = summarise(rows)
+        meters = read_meters(ledger, since_s, until_s)
+        summary = msgspec.structs.replace(with_comparisons(summarise(rows), rows), meters=meters)
         if fleet is not None:
             from wattshed.serve.impacts import with_impacts
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,19 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
 )
 @click.option(
     "--shadow", default=None, metavar="NAME", help="Decides, too: recorded and not obeyed."
+)
+@click.option(
+    "--canary",
+    default=None,
+    metavar="NAME",
+    help="Decides for a part of the requests, to be compared with the others by wattshed report.",
+)
+@click.option(
+    "--canary-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=None,
+    metavar="PART",
+    help="That part, drawn by the ids of requests.  [default: 0.05]",
 )
 @click.option(
     "--plan",
@@ -144,6 +158,8 @@ def serve(
     policy: str,
     default_policy: str,
     shadow: str | None,
+    canary: str | None,
+    canary_share: float | None,
     plan: Path | None,
     host: str,
     port: int,
@@ -160,48 +176,71 @@ def serve(
     """Route live queries to where they cost least, with a receipt for each.
 
     An OpenAI-compatible gateway in front of the engines of a fleet. Answers carry the energy that
-    the profile of their deployment predicts (usage.energy), and the ledger keeps a row for each.
+    the profile of their deployment predicts (usage.energy), and the ledger keeps a row for each,
+    also of those that are refused.
+
+    Below [deployments.upstream] the fleet file says what engines tell of their load (metrics) and
+    where their API key is (key_env, key_file). Clients choose by the headers X-Wattshed-Class,
+    X-Wattshed-Deadline, X-Wattshed-Lambda (weight of energy, 0 to 1) and X-Wattshed-Greenest.
 
     \b
     Examples:
       wattshed serve --demo
       wattshed serve --fleet fleet.toml
       wattshed serve --fleet fleet.toml --policy least-loaded --shadow frugal
+      wattshed serve --fleet fleet.toml --policy least-loaded --canary frugal --canary-share 0.1
+      ENGINE_KEY=... wattshed serve --fleet fleet.toml   (key_env = "ENGINE_KEY")
+      curl -H 'X-Wattshed-Greenest: true' ...   (or -H 'X-Wattshed-Lambda: 0.3')
     """
+    if canary_share is not None and canary is None:
+        raise click.UsageError("--canary-share needs --canary NAME")
     with errors_at_the_edge(), _fleet(fleet_source, is_demo, speed) as fleet:
+        from wattshed.route.wishes import Greenest
         from wattshed.serve.background import listening
+        from wattshed.serve.canary import Canary
         from wattshed.serve.decide import Decider, make_policy
         from wattshed.serve.gateway import Gateway, Settings
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.logs import log_request, set_up_logs, start_log
+        from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
-        from wattshed.serve.target import Targets
+        from wattshed.serve.setup import make_setup
 
         set_up_logs(log_format, log_level)
         say = start_log.info if log_format == "json" else note
 
-        def decider_of(loaded: Fleet) -> Decider:
-            return Decider(loaded, policy, default=default_policy, shadow=shadow, plan=plan)
-
+        trial = Canary(canary, canary_share or 0.05) if canary else None
+        decider_of = partial(
+            Decider,
+            policy=policy,
+            default=default_policy,
+            shadow=shadow,
+            plan=plan,
+            canary=trial,
+            epoch_s=time.time() - time.monotonic(),
+        )
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
-        Targets(fleet)  # refuses a fleet without addresses before anything is opened
+        # Refuses a fleet without addresses, or meters, before a ledger is there.
+        setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
-        settings = Settings(seats=seats, queue_s=queue_s, loopback=_is_loopback(host))
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
         with (
             closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
             closing(traces) if traces else nullcontext(),
         ):
-            gateway = Gateway(fleet, decider, ledger, settings, keys=keys)
+            gateway = Gateway(fleet, decider, ledger, settings, keys=keys, setup=setup)
             if traces:
                 traces.follow(gateway)
             if log_level == "info":
                 gateway.observers.append(log_request)
-            warm_up(make_policy(policy, fleet, plan), gateway)
+            for name in filter(None, (policy, canary)):
+                warm_up(make_policy(name, fleet, plan), gateway)
+            warm_up(Greenest(fleet), gateway)
             _tell(gateway.targets.models, _place(host, bound.getsockname()[1]), is_demo, say)
             run_gateway(gateway, bound, grace_s, reloader)
 
@@ -234,13 +273,6 @@ def _traces(url: str | None) -> Traces | None:
         found = f"traces need packages that are not installed ({error.name} is missing)"
         raise click.ClickException(f"{found}: {cure}") from None
     return Traces(url)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.look import Look
 from wattshed.measure.signs import (
-    LIMIT_W,
     SILENT_S,
     SILENT_TICKS,
+    highest_w,
     is_silent,
     unlikely,
     wall_stepped,
@@ -113,7 +113,7 @@ def _happened(what: str, sentence: str) -> Callable[[Look], str]:
 def wrong_unit(look: Look) -> str:
     """More power than the scope can draw, or counter and power a thousand times apart."""
     mean_w, ratio = look.mean_w, look.ratio
-    if mean_w is not None and mean_w > LIMIT_W[look.info.scope]:
+    if mean_w is not None and mean_w > highest_w(look.info):
         return f"it shows {mean_w:.3g} W, more than a {look.info.scope} can draw"
     if ratio is not None and any(abs(ratio / unit - 1) < 0.3 for unit in UNITS):
         return f"its counter shows {ratio:.3g} times the energy of its power"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.measure.clock import NS_PER_S
-from wattshed.measure.signs import LIMIT_W, SILENT_S
+from wattshed.measure.signs import SILENT_S, highest_w
 from wattshed.measure.trace import Series
 from wattshed.records import MeterInfo
 
@@ -60,7 +60,7 @@ def counter_of(info: MeterInfo, series: Series) -> Counter:
     t_ns, energy_j = series.t_ns[said], series.energy_j[said]
     half_ns = (series.read_s[said] * (NS_PER_S / 2)).astype(np.int64)
     steps, waits_s = np.diff(energy_j), np.diff(t_ns) / NS_PER_S
-    limit_w = LIMIT_W[info.scope]
+    limit_w = highest_w(info)
     largest_j = float(np.max(steps, initial=0.0))
     calm = largest_j <= limit_w * SILENT_S and not np.any(steps < 0)
     if calm and not _sparse(info, waits_s):
@@ -72,7 +72,7 @@ def counter_of(info: MeterInfo, series: Series) -> Counter:
 def _sparse(info: MeterInfo, waits_s: NDArray[np.float64]) -> bool:
     """Whether a counter might have begun anew between two readings and not be seen to."""
     longest_s = float(np.max(waits_s, initial=0.0))
-    return info.range_j is not None and longest_s * LIMIT_W[info.scope] >= info.range_j
+    return info.range_j is not None and longest_s * highest_w(info) >= info.range_j
 
 
 def _walk(
@@ -92,7 +92,7 @@ class _Walk:
         self, info: MeterInfo, t_ns: NDArray[np.int64], energy_j: NDArray[np.float64]
     ) -> None:
         self.info, self.t_ns, self.energy_j = info, t_ns, energy_j
-        self.limit_w = LIMIT_W[info.scope]
+        self.limit_w = highest_w(info)
         self.keep, self.shift = [0], np.zeros(len(t_ns))
         self.events: list[tuple[int, str]] = []
         self.changed = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -61,7 +61,7 @@ def read_page(text: str, rules: Sequence[Rule]) -> dict[str, Point]:
     ValueError
         If a line that a rule is for is malformed.
     """
-    samples = _samples(text, {KEPLER_INFO, *(rule.metric for rule in rules)})
+    samples = samples_of(text, {KEPLER_INFO, *(rule.metric for rule in rules)})
     found: dict[str, dict[Rule, list[Sample]]] = {}
     for rule in rules:
         for sample in samples:
@@ -72,7 +72,14 @@ def read_page(text: str, rules: Sequence[Rule]) -> dict[str, Point]:
     return {component: _point(by_rule, sources) for component, by_rule in found.items()}
 
 
-def _samples(text: str, names: set[str]) -> list[Sample]:
+def samples_of(text: str, names: Collection[str]) -> list[Sample]:
+    """Samples on a page that have one of some names.
+
+    Raises
+    ------
+    ValueError
+        If one of their lines is malformed.
+    """
     # Most pages are long and say little of energy, so only the lines wanted are parsed. Without its
     # TYPE, a metric keeps the name that it has on the page.
     wanted = [line for line in text.splitlines() if (m := NAME.match(line)) and m[0] in names]

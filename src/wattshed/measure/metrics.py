@@ -39,6 +39,8 @@ DCGM_BLANK = 2.0**47
 KEPLER_INFO = "kepler_node_info"
 """Its labels tell whether Kepler reads counters or estimates."""
 
+SIMULATED = "wattshed_simulated_energy_joules_total"
+
 UUIDS = ("UUID", "gpu_uuid", "uuid")
 
 
@@ -64,6 +66,8 @@ class Rule:
     averaging_s : float
     source_label : str
         Label of `KEPLER_INFO` that tells where its values come from.
+    limit_w : float or None
+        As of `MeterInfo`.
     """
 
     metric: str
@@ -76,6 +80,7 @@ class Rule:
     provenance: Kind = "measured"
     averaging_s: float = 0.0
     source_label: str = ""
+    limit_w: float | None = None
 
     @property
     def is_energy(self) -> bool:
@@ -118,6 +123,11 @@ def the(name: str) -> Callable[[Labels], str]:
     return lambda _: name
 
 
+def simulated(labels: Labels) -> str:
+    """A simulated engine."""
+    return f"simulated-{labels.get('engine') or '0'}"
+
+
 def _kepler(
     metric: str, scope: Scope, component: Callable[[Labels], str | None], whole: bool = False
 ) -> Rule:
@@ -154,6 +164,8 @@ RULES = (
     _kepler("cpu_joules_total", "cpu_package", zone("package")),
     _kepler("cpu_joules_total", "dram", zone("dram")),
     _kepler("cpu_joules_total", "soc", zone("psys"), whole=True),
+    # Of the engines of wattshed serve --demo: some accelerators as one, at any speed.
+    Rule(SIMULATED, "gpu", "J", simulated, provenance="modelled", limit_w=1e9),
     _macmon("cpu", "cpu_package", "cpu"),
     _macmon("gpu", "gpu", "gpu"),
     _macmon("ram", "dram", "dram"),

@@ -40,6 +40,13 @@ class Plant:
         self._begin_ns.append(at_ns)
         self._power_w.append(power_w)
 
+    def forget(self, until_ns: int) -> None:
+        """Let go of draws before a moment, of which nobody will ask again."""
+        i = bisect_right(self._begin_ns, until_ns) - 1
+        if i > 0:
+            for known in (self._begin_ns, self._power_w, self._energy_j):
+                del known[:i]
+
     def power_w(self, at_ns: int) -> float:
         """Power at a moment."""
         return self._power_w[bisect_right(self._begin_ns, at_ns) - 1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.measure.clock import NS_PER_S
-from wattshed.measure.signs import LIMIT_W
+from wattshed.measure.signs import highest_w
 from wattshed.measure.trace import Series
 from wattshed.records import MeterInfo
 
@@ -64,8 +64,8 @@ def spikes(info: MeterInfo, power_w: Array) -> NDArray[np.bool_]:
     if len(power_w) < 5:
         return np.zeros(len(power_w), bool)
     usual = float(np.quantile(power_w, 0.99, method="lower"))
-    high = power_w > LIMIT_W[info.scope]
-    return high & (power_w > SPIKE * usual) & (usual <= LIMIT_W[info.scope])
+    high = power_w > highest_w(info)
+    return high & (power_w > SPIKE * usual) & (usual <= highest_w(info))
 
 
 def _update_s(info: MeterInfo, t_ns: NDArray[np.int64], power_w: Array, poll_s: float) -> float:

@@ -33,9 +33,14 @@ SILENT_S = 0.5
 WALL_STEP_S = 0.1
 
 
+def highest_w(info: MeterInfo) -> float:
+    """Power above which nothing that a meter says is believed."""
+    return LIMIT_W[info.scope] if info.limit_w is None else info.limit_w
+
+
 def unlikely(info: MeterInfo, power_w: float) -> set[str]:
     """Whether mean power is more, or less, than what the scope may draw."""
-    if power_w > LIMIT_W[info.scope]:
+    if power_w > highest_w(info):
         return {"wrong_unit"}
     least_w = 0.0 if info.vendor in ASLEEP else LEAST_W.get(info.scope, 0.0)
     return {"zero"} if power_w < least_w and info.provenance != "modelled" else set()

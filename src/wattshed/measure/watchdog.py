@@ -42,7 +42,7 @@ def standing_by(state_file: Path, gpus: str, lock: int) -> Iterator[None]:
         If it does not start.
     """
     arguments = [str(state_file.absolute()), str(os.getpid()), gpus, str(lock)]
-    with subprocess.Popen(
+    with subprocess.Popen(  # nosec B603 # ourselves, no shell
         [sys.executable, "-P", "-m", "wattshed.measure.watchdog", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

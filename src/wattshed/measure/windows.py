@@ -234,7 +234,8 @@ def _counter_flags(
     )
     if is_silent(info, float(np.max(np.diff(changes), initial=0.0)) / NS_PER_S, silent_s):
         looked = counter.t_ns[first : last + 1]
-        waits_s = float(np.max(np.diff(looked), initial=0.0)) / NS_PER_S
+        reads_ns = 2 * np.max(counter.half_ns[first : last + 1], initial=0)
+        waits_s = float(np.max(np.diff(looked), initial=0.0) + reads_ns) / NS_PER_S
         flags.add("gap" if waits_s > silent_s / 2 else "frozen")
     stop = min(stop, len(ticks.end_ns) - 1)
     seconds = (ticks.at_ns[stop] - ticks.at_ns[start]) / NS_PER_S

@@ -40,9 +40,13 @@ from wattshed.records.iteration import (
 )
 from wattshed.records.ledger import (
     Explanation,
+    LedgerComparison,
+    LedgerDifference,
+    LedgerDrift,
     LedgerForecast,
     LedgerGroup,
     LedgerImpact,
+    LedgerMeter,
     LedgerSummary,
     WeighedDeployment,
     WeighedEndpoint,
@@ -95,7 +99,7 @@ from wattshed.records.replay import (
     ReplayedPolicy,
     ReplayResults,
 )
-from wattshed.records.route import Decision, Endpoint, Request, Served
+from wattshed.records.route import Decision, Endpoint, Request, Served, Told, Weighed
 from wattshed.records.simulation import (
     ClassResult,
     DeploymentResult,
@@ -151,9 +155,13 @@ __all__ = [
     "Knees",
     "KnobFinding",
     "Latency",
+    "LedgerComparison",
+    "LedgerDifference",
+    "LedgerDrift",
     "LedgerForecast",
     "LedgerGroup",
     "LedgerImpact",
+    "LedgerMeter",
     "LedgerSummary",
     "LimitUse",
     "MeterFinding",
@@ -197,7 +205,9 @@ __all__ = [
     "Stack",
     "StepDomain",
     "Threshold",
+    "Told",
     "Upstream",
+    "Weighed",
     "WeighedDeployment",
     "WeighedEndpoint",
     "WindowEnergy",

@@ -54,6 +54,16 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Longest time between two parts of an answer.
     max_in_flight : int
         Most requests that a replica is sent at once.
+    metrics : str or None
+        Where an engine tells Prometheus how busy it is: a path at its address, or, for one
+        replica, a URL on the same host; not asked if None.
+    metrics_age_s : float
+        Age from which on what it told counts no more.
+    key_env, key_file : str or None
+        Environment variable, or file, with the API key that engines are sent.
+    meters : list of str
+        What meters each replica, as ``wattshed measure --meter`` names it: one for each URL, or
+        one for all. Replicas with the same text, here and elsewhere, share one meter.
     """
 
     urls: Annotated[list[str], msgspec.Meta(min_length=1)]
@@ -65,6 +75,17 @@ class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_byte_s: Positive = 120.0
     idle_s: Positive = 60.0
     max_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 256
+    metrics: str | None = None
+    metrics_age_s: Positive = 5.0
+    key_env: str | None = None
+    key_file: str | None = None
+    meters: list[str] = []
+
+    def meter_of(self, replica: int) -> str | None:
+        """What meters a replica; None if nothing does."""
+        if not self.meters:
+            return None
+        return self.meters[replica if len(self.meters) > 1 else 0]
 
 
 class Deployment(msgspec.Struct, frozen=True):

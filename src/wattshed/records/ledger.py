@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from wattshed.records.common import Interval
+from wattshed.records.route import Weighed
 from wattshed.records.site import Impact
 
 
@@ -99,6 +101,112 @@ class LedgerImpact(msgspec.Struct, frozen=True):
     impact: Impact
 
 
+class LedgerDifference(msgspec.Struct, frozen=True):
+    """By how much a figure of the canary's requests is above that of the others.
+
+    Attributes
+    ----------
+    name : str
+        Field of `LedgerGroup`.
+    value : float or None
+    interval : Interval or None
+        None where there is no value. A difference is significant if 0 is not inside.
+    reason : str
+        Why there is none.
+    """
+
+    name: str
+    value: float | None
+    interval: Interval | None
+    reason: str = ""
+
+
+class LedgerComparison(msgspec.Struct, frozen=True):
+    """A canary against the policy that decided beside it, for requests drawn by their ids.
+
+    Attributes
+    ----------
+    policy, canary_policy : str
+    control, canary : LedgerGroup
+        Requests that each decided for.
+    differences : list of LedgerDifference
+        canary - control.
+    """
+
+    policy: str
+    canary_policy: str
+    control: LedgerGroup
+    canary: LedgerGroup
+    differences: list[LedgerDifference]
+
+
+class LedgerDrift(msgspec.Struct, frozen=True):
+    """Metered against modelled energy of the served requests of an endpoint.
+
+    Attributes
+    ----------
+    requests : int
+        Of which both are known.
+    modelled_j, metered_j : float
+        Dynamic energy.
+    ratio : float
+        metered_j / modelled_j.
+    low, high : float or None
+        95 % of the ratio, requests taken as drawn at random; None where they are few.
+    alarm : bool
+        All of the interval is further from 1 than is tolerated: the profile no longer holds.
+    """
+
+    endpoint: str
+    requests: int
+    modelled_j: float
+    metered_j: float
+    ratio: float
+    low: float | None
+    high: float | None
+    alarm: bool
+
+
+class LedgerMeter(msgspec.Struct, frozen=True):
+    """What a meter said, and where it went.
+
+    dynamic_j + idle_of_requests_j + idle_j + unattributed_j = metered_j.
+
+    Attributes
+    ----------
+    meter : str
+        As the fleet names it.
+    endpoints : str
+        JSON list.
+    kind : str
+        ``modelled`` where its energy was used by no machine.
+    seconds, silent_s : float
+        With energy, and without.
+    metered_j, low_j, high_j : float
+        Bounds are sums of those of the windows.
+    dynamic_j, idle_of_requests_j : float
+        Of requests.
+    idle_j : float
+        While nobody was there.
+    unattributed_j : float
+        Above the idle power with nobody who worked, or below it.
+    """
+
+    meter: str
+    endpoints: str
+    boundary: str
+    kind: str
+    seconds: float
+    silent_s: float
+    metered_j: float
+    low_j: float
+    high_j: float
+    dynamic_j: float
+    idle_of_requests_j: float
+    idle_j: float
+    unattributed_j: float
+
+
 class LedgerSummary(msgspec.Struct, frozen=True):
     """What a ledger adds up to.
 
@@ -111,6 +219,10 @@ class LedgerSummary(msgspec.Struct, frozen=True):
     no_site : int or None
         Requests with energy whose deployment has no site in the fleet, and which `impacts` leaves
         out; None without a fleet.
+    comparisons : list of LedgerComparison
+        Of canaries; empty where there was none.
+    drifts : list of LedgerDrift
+    meters : list of LedgerMeter
     """
 
     first_at: float
@@ -123,6 +235,9 @@ class LedgerSummary(msgspec.Struct, frozen=True):
     forecasts: list[LedgerForecast]
     impacts: list[LedgerImpact] | None = None
     no_site: int | None = None
+    comparisons: list[LedgerComparison] = []
+    drifts: list[LedgerDrift] = []
+    meters: list[LedgerMeter] = []
 
 
 class WeighedEndpoint(msgspec.Struct, frozen=True):
@@ -134,12 +249,15 @@ class WeighedEndpoint(msgspec.Struct, frozen=True):
         Requests that it had.
     cost : float or None
         What the policy weighed, where it weighs endpoints.
+    weighed : Weighed or None
+        What it predicted, where it tells.
     """
 
     endpoint: str
     running: int
     waiting: int
     cost: float | None
+    weighed: Weighed | None = None
 
 
 class WeighedDeployment(msgspec.Struct, frozen=True):

@@ -59,6 +59,8 @@ class MeterInfo(msgspec.Struct, frozen=True):
         Longest time that a value takes to be published, beyond the time between new values; 0 if
         none is stated.
     note : str
+    limit_w : float or None
+        No power above it is believed; None for what hardware of its scope may draw.
     """
 
     id: str
@@ -77,6 +79,7 @@ class MeterInfo(msgspec.Struct, frozen=True):
     range_j: float | None = None
     lag_s: float = 0.0
     note: str = ""
+    limit_w: float | None = None
 
     @property
     def boundary(self) -> Boundary:

@@ -26,6 +26,10 @@ class Request(msgspec.Struct, frozen=True):
         Quantile of the forecast for which latency is promised; the forecast itself if None.
     tenant : str
         Whose budget it is charged to.
+    energy_weight : float or None
+        λ that it wishes to be decided with, from 0 to 1; None for none.
+    greenest : bool
+        Whether it wishes to go where it needs least energy, or carbon, however late.
     """
 
     id: str
@@ -37,6 +41,8 @@ class Request(msgspec.Struct, frozen=True):
     max_output_tokens: int | None = None
     late_output_tokens: float | None = None
     tenant: str = ""
+    energy_weight: float | None = None
+    greenest: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -88,6 +94,58 @@ class Decision(msgspec.Struct, frozen=True):
     endpoint: str | None
     reason: str = ""
     costs: dict[str, float] = {}
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """What a policy predicted of an endpoint that it could have chosen.
+
+    Attributes
+    ----------
+    joules : float
+        That the request would add.
+    price_j : float
+        What it would pay for the budgets that it uses, as joules.
+    ttft_s, tbt_s : float
+        Of the request; TBT also of those who are there.
+    binding : str
+        ``ttft``, ``tbt`` or ``e2e``: which promise is nearest to being broken; empty where nothing
+        is promised.
+    used : float
+        What this promise would use of what may be used of its limit: at most 1 if it is kept.
+    """
+
+    joules: float
+    price_j: float
+    ttft_s: float
+    tbt_s: float
+    binding: str
+    used: float
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a policy predicted when it decided: by endpoint, and what was promised.
+
+    Attributes
+    ----------
+    endpoints : list of str
+    joules, price_j, ttft_s, tbt_s : list of float
+        Of each endpoint; see `Weighed`.
+    limits_s : dict
+        Of ``ttft``, ``tbt`` and ``e2e``, those that are promised.
+    usable : float
+        Part of the limits that may be used.
+    output_tokens : float
+        For which promises are kept.
+    """
+
+    endpoints: list[str]
+    joules: list[float]
+    price_j: list[float]
+    ttft_s: list[float]
+    tbt_s: list[float]
+    limits_s: dict[str, float]
+    usable: float
+    output_tokens: float
 
 
 class Served(msgspec.Struct, frozen=True):

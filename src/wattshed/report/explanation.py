@@ -13,11 +13,18 @@ def asked_text(found: Explanation) -> str:
     asked = found.asked
     when = datetime.fromtimestamp(found.arrived_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     by = f" by {asked['tenant']}" if asked["tenant"] else ""
-    text = f"{found.id}: {asked['model']} at {asked['path']}, asked {when}{by}"
+    model = asked["model"] or "a model that was not read"
+    text = f"{found.id}: {model} at {asked['path']}, asked {when}{by}"
     if asked["slo_class"]:
         text += f", class {asked['slo_class']}"
     if asked["deadline_s"] is not None:
         text += f", within {asked['deadline_s']} s"
+    if asked.get("energy_weight") is not None:
+        text += f", weight of energy {asked['energy_weight']:g}"
+    if asked.get("greenest"):
+        text += ", the greenest"
+    if asked["input_estimate"] is None:
+        return f"{text}."
     text += f". About {_number(asked['input_estimate'])} input tokens"
     text += f"; {_number(asked['expected_output_tokens'])} output tokens expected"
     return f"{text}, 90 % sure {_number(asked['late_output_tokens'])} or fewer."
@@ -28,9 +35,8 @@ def candidates_table(found: Explanation) -> Table:
     rows: list[list[Cell]] = []
     for each in found.candidates:
         known: list[Cell] = [each.deployment, each.joules, each.runtime_s]
-        chosen = "yes" if each.chosen else ""
         if not each.endpoints:
-            rows.append([*known, each.cost, None, None, None, chosen])
+            rows.append([*known, each.cost, None, None, None, "yes" if each.chosen else ""])
         for end in each.endpoints:
             cost = each.cost if end.cost is None else end.cost
             there = "yes" if end.endpoint == found.endpoint else ""
@@ -47,10 +53,40 @@ def candidates_table(found: Explanation) -> Table:
     )
 
 
+def weighed_table(found: Explanation) -> Table:
+    """What the policy predicted of each endpoint, where it tells."""
+    ends = [(e.endpoint, e.weighed) for c in found.candidates for e in c.endpoints]
+    rows: list[list[Cell]] = [
+        [
+            name,
+            each.joules,
+            each.price_j,
+            each.ttft_s,
+            each.tbt_s,
+            each.binding or None,
+            100 * each.used if each.binding else None,
+            "yes" if name == found.endpoint else "",
+        ]
+        for name, each in ends
+        if each is not None
+    ]
+    columns = ["endpoint", "adds (J)", "price (J)", "TTFT (s)", "TBT (s)", "promise", "used (%)"]
+    return Table(
+        "weighed",
+        "What the policy predicted",
+        [*columns, "chosen"],
+        rows,
+        note="Adds: to the energy of the fleet, above idle power. Price: for budgets. Promise: the"
+        " one nearest to being broken, and what it would use of what may be used of its limit.",
+    )
+
+
 def became_text(found: Explanation) -> str:
     """What became of it, in sentences."""
     became = found.became
     text = f"Outcome: {became['outcome']}, status {became['status']}"
+    if became.get("reason"):
+        text += f" ({became['reason']})"
     if became["end_s"] is not None:
         text += f", after {_number(became['end_s'])} s"
         if became["first_s"] is not None:

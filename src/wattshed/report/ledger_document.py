@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from wattshed import __version__
 from wattshed.records import LedgerGroup, LedgerSummary, Provenance
 from wattshed.report.document import Cell, Chart, Document, Map, Section, Series, Table
+from wattshed.report.ledger_comparison import comparison_tables
 from wattshed.report.text import format_number
 from wattshed.units import SECONDS_PER_HOUR, human_energy, kwh
 
@@ -29,7 +30,8 @@ def ledger_tables(found: LedgerSummary) -> list[Table]:
     """All tables of a summary but those of hours and outcomes: the short view for a terminal."""
     names = ("tenants", "models", "endpoints")
     groups = [group_table(found, name, note=NOTE if name == names[-1] else "") for name in names]
-    others = [forecasts_table(found), impacts_table(found)]
+    others = [*comparison_tables(found), drifts_table(found), meters_table(found)]
+    others += [forecasts_table(found), impacts_table(found)]
     return [*groups, *(table for table in others if table.rows)]
 
 
@@ -51,7 +53,8 @@ def ledger_document(
         for field, (_, title) in GROUPS.items()
     ]
     sections.append(Section("What became of the requests", tables=[outcomes_table(found)]))
-    for table in (forecasts_table(found), impacts_table(found), factors_table(found)):
+    tables = [*comparison_tables(found), drifts_table(found), meters_table(found)]
+    for table in [*tables, forecasts_table(found), impacts_table(found), factors_table(found)]:
         if table.rows:
             sections.append(Section(table.title, tables=[table]))
     return Document(
@@ -93,6 +96,14 @@ def caveats(found: LedgerSummary) -> list[str]:
         "have energy, but no site in the fleet": found.no_site,
     }
     texts += [f"{n} of {total.requests} requests {what}." for what, n in counts.items() if n]
+    texts += [
+        f"Alarm: {each.endpoint} was metered at {each.ratio:.3g} times what was modelled, 95 %"
+        f" between {each.low:.3g} and {each.high:.3g}: its profile may no longer hold."
+        for each in found.drifts
+        if each.alarm
+    ]
+    if any(each.kind == "modelled" for each in found.meters):
+        texts.append("Some meters are simulated, or estimate: their energy was not measured.")
     return texts
 
 
@@ -156,6 +167,62 @@ def forecasts_table(found: LedgerSummary) -> Table:
         note="Of served requests. Predicted: when the request came, from the output that was"
         " expected, in the batches that plans assume. Final: its receipt, in the batch that there"
         " was.",
+    )
+
+
+def drifts_table(found: LedgerSummary) -> Table:
+    """Metered against modelled energy."""
+    rows: list[list[Cell]] = [
+        [
+            each.endpoint,
+            each.requests,
+            each.modelled_j,
+            each.metered_j,
+            each.ratio,
+            each.low,
+            each.high,
+            "alarm" if each.alarm else "",
+        ]
+        for each in found.drifts
+    ]
+    columns = ["endpoint", "requests", "modelled (J)", "metered (J)", "ratio", "low", "high"]
+    return Table(
+        "drifts",
+        "Modelled and metered energy",
+        [*columns, "drift"],
+        rows,
+        note="Of served requests whose whole time was metered; dynamic energy. Low and high: 95 %"
+        " of the ratio. Alarm: all of it lies more than 10 % from 1.",
+    )
+
+
+def meters_table(found: LedgerSummary) -> Table:
+    """Where what meters said went."""
+    rows: list[list[Cell]] = [
+        [
+            each.meter,
+            each.boundary,
+            each.seconds,
+            each.silent_s,
+            each.metered_j,
+            each.low_j,
+            each.high_j,
+            each.dynamic_j,
+            each.idle_of_requests_j,
+            each.idle_j,
+            each.unattributed_j,
+        ]
+        for each in found.meters
+    ]
+    columns = ["meter", "boundary", "metered (s)", "silent (s)", "metered (J)", "low (J)"]
+    columns += ["high (J)", "requests (J)", "requests, idle part (J)", "idle (J)"]
+    return Table(
+        "meters",
+        "What the meters said",
+        [*columns, "unattributed (J)"],
+        rows,
+        note="The last four add up to what was metered. Idle: while no request was there."
+        " Unattributed: above the idle power with nobody at work, or below it.",
     )
 
 

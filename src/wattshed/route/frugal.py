@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,19 +21,21 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import DEFAULT_CLASS, Fleet, Slo
 from wattshed.learning import KEEP_GAIN, part_after
 from wattshed.profiles import predict
-from wattshed.records import Decision, Endpoint, Profile, Request, Served
+from wattshed.records import Decision, Endpoint, Profile, Request, Served, Told
 from wattshed.replicas import engines_of
 from wattshed.route.frugal_rule import (
     ENDPOINT,
     USUAL_OF,
+    WEIGHED,
     Budgets,
     Wanted,
     choose,
     no_budgets,
     settle_one,
+    weigh,
 )
 from wattshed.route.outlook import Outlook, forecast
-from wattshed.route.policy import FilteredPolicy
+from wattshed.route.policy import FilteredPolicy, Tell
 
 ONE = np.ones(1, np.int64)
 REMEMBERED = 65_536
@@ -74,6 +76,16 @@ class _Charge(NamedTuple):
     tenant: int
     joules: float
     sent_s: float
+
+
+class _Seen(NamedTuple):
+    """What a decision is made from."""
+
+    order: list[Endpoint]
+    rows: Any
+    wanted: Wanted
+    keep: float
+    budgets: Budgets
 
 
 class Frugal(FilteredPolicy):
@@ -121,6 +133,7 @@ class Frugal(FilteredPolicy):
         self._waking = [_waking(engine) for engine in engines]
         self._kind = {d.name: k for k, d in enumerate(fleet.deployments)}
         self._alone_cost = lru_cache(REMEMBERED)(self._cost_alone)
+        self._last: _Seen | None = None
 
     def finished(self, served: Served) -> None:
         """Learn from what became of a request."""
@@ -131,10 +144,18 @@ class Frugal(FilteredPolicy):
             more = served.energy_j - charge.joules
             settle_one(self._budgets, charge.kind, charge.tenant, more, charge.sent_s)
 
+    def told(self) -> Tell | None:
+        """See `Telling`."""
+        return None if self._last is None else partial(_told, self._tables, self._last)
+
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
         order = sorted(found, key=attrgetter("name"))
         rows = self._rows(order, request, outlook)
         wanted = self._wanted(request)
+        budgets = self._budgets
+        if len(budgets.queue):  # as they are before this request
+            budgets = budgets._replace(queue=budgets.queue.copy())
+        self._last = _Seen(order, rows, wanted, self._keep, budgets)
         index, joules = choose(self._tables, rows, wanted, self._keep, self._packs, self._budgets)
         if len(self._budgets.queue):
             if request.id in self._charged:  # sent once more
@@ -189,6 +210,26 @@ class Frugal(FilteredPolicy):
         found = predict(deployment.profile, m, n)
         first_s = float(predict(deployment.profile, m, 1).runtime_s[0])
         return first_s, float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
+
+
+def _told(tables: Any, seen: _Seen) -> Told:
+    """What a decision predicted of each endpoint."""
+    found, wanted = np.zeros(len(seen.rows), WEIGHED), seen.wanted
+    weigh(tables, seen.rows, wanted, seen.budgets, found)
+    joules, price_j, ttft_s, tbt_s = (
+        found[name].tolist() for name in ("joules", "price_j", "ttft_s", "tbt_s")
+    )
+    limits = {"ttft": wanted.ttft_s, "tbt": wanted.tbt_s, "e2e": wanted.e2e_s}
+    return Told(
+        [endpoint.name for endpoint in seen.order],
+        joules,
+        price_j,
+        ttft_s,
+        tbt_s,
+        {name: limit for name, limit in limits.items() if limit < np.inf},
+        seen.keep,
+        wanted.n_late,
+    )
 
 
 def _blank(engines: Sequence[Engine], clock: NDArray[np.int64]) -> Any:

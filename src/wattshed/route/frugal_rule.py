@@ -122,9 +122,20 @@ class Wanted(NamedTuple):
     now_s: float
 
 
+WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price_j", "f8")])
+"""What `weigh` finds of an endpoint."""
+
+
 @inlined
 def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
-    """Largest of predicted TTFT, TBT and E2E over their limits.
+    """Largest of predicted TTFT, TBT and E2E over their limits."""
+    ttft_s, tbt_s = latencies_of(tables, seen, wanted)
+    return late_by(wanted, ttft_s, tbt_s)
+
+
+@inlined
+def latencies_of(tables: Any, seen: Any, wanted: Any) -> tuple[float, float]:
+    """Predicted TTFT and TBT.
 
     TTFT: the steps until the prompts before it and its own are processed, half a step for the one
     under way, and the wait for a place if batch or KV cache are full. TBT: a step of all who are
@@ -159,7 +170,7 @@ def lateness_of(tables: Any, seen: Any, wanted: Any) -> float:
     if leaving > 0:
         # So many answers must end before; they do so one by one, at random.
         ttft += (leaving + SURE * np.sqrt(leaving)) * wanted.usual_n / max(there, 1) * tbt
-    return late_by(wanted, ttft, tbt)
+    return ttft, tbt
 
 
 @inlined
@@ -297,6 +308,30 @@ def usual_after(usual: float, latest: float) -> float:
     return usual + USUAL_OF * (latest - usual)
 
 
+@inlined
+def seen_of(row: Any) -> Seen:
+    """A row of `ENDPOINT` as the rule sees it."""
+    return Seen(
+        row.f,
+        row.max_batch,
+        row.chunk,
+        row.kv,
+        row.idle_w,
+        row.batch,
+        row.held,
+        row.waiting,
+        row.backlog,
+        row.extra_s,
+        row.extra_j,
+    )
+
+
+@inlined
+def alone_tbt_s(row: Any, wanted: Any) -> float:
+    """Time between tokens of an endpoint that serves one query at a time."""
+    return float((row.runtime_s - row.first_s) / max(wanted.n - 1.0, 1.0))
+
+
 @compiled
 def choose(
     tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budgets: Any
@@ -316,22 +351,10 @@ def choose(
     best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
     for i in range(len(rows)):
         row = rows[i]
-        seen = Seen(
-            row.f,
-            row.max_batch,
-            row.chunk,
-            row.kv,
-            row.idle_w,
-            row.batch,
-            row.held,
-            row.waiting,
-            row.backlog,
-            row.extra_s,
-            row.extra_j,
-        )
+        seen = seen_of(row)
         if row.alone:
-            tbt_s = (row.runtime_s - row.first_s) / max(wanted.n - 1.0, 1.0)
-            lateness = late_by(wanted, row.load * row.runtime_s + row.first_s, tbt_s)
+            ttft_s = row.load * row.runtime_s + row.first_s
+            lateness = late_by(wanted, ttft_s, alone_tbt_s(row, wanted))
             joules = row.energy_j - row.idle_w * row.runtime_s
         else:
             lateness, joules = np.inf, joules_of(tables, seen, wanted)
@@ -346,3 +369,27 @@ def choose(
     if best >= 0:
         spend(budgets, rows[best].kind, wanted, spent)
     return best, spent
+
+
+@compiled
+def weigh(tables: Any, rows: Any, wanted: Any, budgets: Any, found: Any) -> None:
+    """What `choose` makes of each endpoint, for people who ask later.
+
+    Parameters
+    ----------
+    tables, rows, wanted, budgets
+        See `choose`.
+    found : array of WEIGHED (N,)
+        Written.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        seen = seen_of(row)
+        if row.alone:
+            ttft_s, tbt_s = row.load * row.runtime_s + row.first_s, alone_tbt_s(row, wanted)
+            joules = row.energy_j - row.idle_w * row.runtime_s
+        else:
+            ttft_s, tbt_s = latencies_of(tables, seen, wanted)
+            joules = joules_of(tables, seen, wanted)
+        found[i].ttft_s, found[i].tbt_s, found[i].joules = ttft_s, tbt_s, joules
+        found[i].price_j = price_of(budgets, row.kind, wanted, joules)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from wattshed.fleet import Fleet
-from wattshed.records import Decision, Endpoint, PriceRule, Request, Served
+from wattshed.records import Decision, Endpoint, PriceRule, Request, Served, Told
 from wattshed.route.outlook import Outlook, Outlooks
 from wattshed.route.refusal import why_none
 
@@ -49,6 +49,19 @@ class Attentive(Policy, Protocol):
 
     def finished(self, served: Served) -> None:
         """A request has finished; one that the policy does not know plays no part."""
+        ...
+
+
+Tell = Callable[[], Told]
+"""Computes what a decision predicted, when somebody asks."""
+
+
+@runtime_checkable
+class Telling(Policy, Protocol):
+    """A policy that can tell what it predicted; others need no such method."""
+
+    def told(self) -> Tell | None:
+        """Of the last decision, if it chose. Nothing is computed before it is called."""
         ...
 
 

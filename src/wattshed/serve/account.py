@@ -50,6 +50,8 @@ class Account:
         It serves one query at a time, whichever; the others wait.
     running, waiting, context_tokens, prompt_tokens : int
         As of `Endpoint`.
+    most, most_waiting : int
+        Requests at a time since `take_most`.
     """
 
     alone: bool = False
@@ -57,6 +59,8 @@ class Account:
     waiting: int = 0
     context_tokens: int = 0
     prompt_tokens: int = 0
+    most: int = 0
+    most_waiting: int = 0
     _part_s: float = 0.0
     _changed_s: float = -math.inf
     _unseen: list[tuple[float, int, Flight]] = field(default_factory=list)
@@ -72,8 +76,16 @@ class Account:
         self._integrate(now_s)
         flight = Flight(input_tokens)
         self.waiting += 1
+        self.most = max(self.most, self.in_flight)
+        self.most_waiting = max(self.most_waiting, self.waiting)
         self.prompt_tokens += input_tokens
         return flight
+
+    def take_most(self) -> tuple[int, int]:
+        """The most requests at a time since this was asked last, and the most that waited."""
+        found = self.most, self.most_waiting
+        self.most, self.most_waiting = self.in_flight, self.waiting
+        return found
 
     def expect(self, flight: Flight, first_s: float, half_answer: int) -> None:
         """Nothing will be seen of it: take its prompt as processed at a time."""

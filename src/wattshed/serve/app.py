@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -17,13 +17,17 @@ from starlette.routing import Route
 
 from wattshed.serve.body import PATHS
 from wattshed.serve.dashboard import Dashboard
+from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.logs import about
 from wattshed.serve.metrics import Metrics
+from wattshed.serve.near import asked_from_here
+from wattshed.serve.openapi import openapi
 from wattshed.serve.recent import Recent
 from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
+from wattshed.serve.scraping import scrape_for_ever
 
 log = logging.getLogger("wattshed.serve")
 
@@ -34,7 +38,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await gateway.open()
-        tasks = [asyncio.create_task(probe(gateway))]
+        tasks = [asyncio.create_task(work) for work in chores(gateway)]
         if reloader is not None:
             tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
         try:
@@ -50,18 +54,22 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
     recent.followers.append(RecordMetrics(pages.registry).observe)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
             Route("/v1/models", pages.models),
             Route("/health", pages.health),
             Route("/ready", pages.ready),
             Route("/metrics", pages.metrics),
+            Route("/openapi.json", describe),
             *Dashboard(gateway, recent).routes,
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
         lifespan=lifespan,
     )
+    # A path with one slash too many would be sent to wherever the header Host says.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Pages:
@@ -102,6 +110,28 @@ class Pages:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+async def describe(_: Request) -> Response:
+    """What may be asked, for tools."""
+    return _json(200, openapi())
+
+
+def chores(gateway: Gateway) -> list[Coroutine[None, None, None]]:
+    """What a gateway does besides serving, for ever."""
+    every_s = gateway.settings.scrape_s
+    return [
+        probe(gateway),
+        settle_for_ever(gateway),
+        scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s),
+    ]
+
+
+async def settle_for_ever(gateway: Gateway) -> None:
+    """Write each second what was only counted in the one before."""
+    while True:
+        await asyncio.sleep(1.0)
+        gateway.door.settle(gateway.clock())
+
+
 async def probe(gateway: Gateway) -> None:
     """Look at the health of every endpoint, again and again."""
     seconds = gateway.settings.probe_s
@@ -134,15 +164,24 @@ def readiness(gateway: Gateway) -> dict[str, object]:
         "ready": any(endpoints.values()) and error is None,
         "endpoints": endpoints,
         "policy": gateway.decider.active,
+        "canary": canary_words(gateway.decider),
         "ledger": error or "ok",
         "ledger_backlog": gateway.ledger.backlog,
         "waiting": gateway.waiting.waiting,
     }
 
 
+def canary_words(decider: Decider) -> dict[str, object] | None:
+    """The policy on trial, and whether it is: the kill switch ends it, too."""
+    trial = decider.canary
+    if trial is None:
+        return None
+    return {"policy": trial.policy, "share": trial.share, "active": not decider.is_off}
+
+
 def may_look(gateway: Gateway, request: Request) -> bool:
     """Whether somebody may see the state of the gateway: with a key, or from this machine."""
-    if gateway.settings.loopback:
+    if gateway.settings.loopback and asked_from_here(request.headers):
         return True
     try:
         return gateway.identify(request.headers) is not None

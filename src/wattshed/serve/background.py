@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wattshed.errors import EngineError
-from wattshed.serve.one_write import OneWriteProtocol
+from wattshed.serve.protocol import GatewayProtocol
 
 BACKLOG = 4096
 """Connections that may wait to be taken."""
@@ -40,12 +40,15 @@ def listening(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 
 
 @contextmanager
-def background(app: ASGIApp, grace_s: int = 1) -> Iterator[str]:
+def background(
+    app: ASGIApp, grace_s: int = 1, http: type[GatewayProtocol] = GatewayProtocol
+) -> Iterator[str]:
     """Serve an application until the end of the block; gives its address."""
     bound = listening()
     config = uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=http,
+        ws="none",
         log_level="warning",
         log_config=None,
         access_log=False,

@@ -8,7 +8,7 @@ that was read: engine and gateway cannot disagree on it.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -59,13 +59,17 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Of tokens; JSON has longer numbers, which no float holds."""
+
+
 class _Known(msgspec.Struct):
     model: str
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    max_output_tokens: Count | None = None
 
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])

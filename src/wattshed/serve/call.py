@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,32 @@ from wattshed.serve.target import Target
 
 
 @dataclass(eq=False)
+class Newcomer:
+    """A request before it is known whether it is one that can be served.
+
+    Attributes
+    ----------
+    arrived_at : float
+        Seconds since 1970.
+    holder : Holder or None
+        Whose key it came with.
+    model : str or None
+        That it asks for; None until its body was read.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    arrived_at: float
+    holder: Holder | None = None
+    model: str | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whom it is charged to; empty where nobody is."""
+        return self.holder.tenant if self.holder else ""
+
+
+@dataclass(eq=False)
 class Call:
     """A request, and what became of it.
 
@@ -34,11 +60,15 @@ class Call:
     candidates : list of Target
     tried : dict
         Endpoints that failed it, with the reason.
+    token_s : list of (float, int) or None
+        When tokens came and how many, for who meters the endpoint.
     simulated : bool
         Whether the engine says that it is.
     outcome : str
         ``served``, ``refused`` by the engine, ``rejected`` by the gateway, ``failed``, ``broken``
         after the first byte, or ``left`` by its client.
+    reason : str or None
+        Code of the error that the gateway answered with.
     """
 
     id: str
@@ -61,8 +91,10 @@ class Call:
     end_s: float | None = None
     used: Usage | None = None
     receipt: Receipt | None = None
+    token_s: list[tuple[float, int]] | None = None
     simulated: bool = False
     outcome: str = "failed"
+    reason: str | None = None
     status: int = 0
 
     @property
@@ -102,6 +134,12 @@ def mean_gap_s(call: Call) -> float | None:
     return (call.last_s - call.first_s) / max(1, call.used.output_tokens - 1)
 
 
+def candidates_of(call: Call) -> dict[str, Any]:
+    """What was weighed, with what the policy predicted of each endpoint, where it tells."""
+    tell = call.choice.tell if call.choice and call.target else None
+    return {**call.weighed, "told": tell()} if tell else call.weighed
+
+
 def row_of(call: Call) -> dict[str, Any]:
     """The row of the ledger."""
     request, used, receipt, choice = call.request, call.used, call.receipt, call.choice
@@ -122,7 +160,7 @@ def row_of(call: Call) -> dict[str, Any]:
         "endpoint": call.target.name if call.target else None,
         "deployment": call.target.deployment.name if call.target else None,
         "shadow_endpoint": shadow.endpoint if shadow else None,
-        "candidates": msgspec.json.encode(call.weighed).decode(),
+        "candidates": msgspec.json.encode(candidates_of(call)).decode(),
         "tried": msgspec.json.encode(call.tried).decode(),
         "input_estimate": request.input_tokens,
         "expected_output_tokens": request.expected_output_tokens,
@@ -140,4 +178,9 @@ def row_of(call: Call) -> dict[str, Any]:
         "kept": kept(call),
         "outcome": call.outcome,
         "status": call.status,
+        "energy_weight": request.energy_weight,
+        "greenest": request.greenest,
+        "arm": choice.arm if choice else None,
+        "reason": call.reason,
+        "stands_for": None,
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 from functools import cache
 from importlib.resources import files
 
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from wattshed import __version__
 from wattshed.errors import FileError, ParameterError
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.near import asked_from_here
 from wattshed.serve.recent import Ended, Metered, Recent, with_meters
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.search import MOST_ROWS, find_requests
@@ -29,8 +29,6 @@ from wattshed.serve.state import state_of
 
 KEPT_S = 0.9
 """How long a state is shown before it is computed again, however many look at it."""
-PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
-"""Headers of proxies."""
 HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -109,7 +107,7 @@ class Dashboard:
         error, decider = gateway.ledger.error, gateway.decider
         endpoints = []
         for target in gateway.targets:
-            state = target.state(healthy=True)
+            state = target.own(now_s)
             endpoints.append(
                 EndpointNow(
                     target.name,
@@ -155,28 +153,13 @@ def tenant_of(gateway: Gateway, request: Request) -> str | None:
     ------
     RefusedError
     """
-    if gateway.settings.loopback and is_from_here(request):
+    if gateway.settings.loopback and asked_from_here(request.headers):
         return None
     holder = gateway.identify(request.headers)
     if holder is None:
         message = "the dashboard needs an API key from other machines; start with --keys"
         raise RefusedError(403, message, "no_keys")
     return holder.tenant
-
-
-def is_from_here(request: Request) -> bool:
-    """Whether a request to a gateway on loopback was made on this machine, by its user.
-
-    One that a proxy passes on was made elsewhere; one that asks for another name was made by a page
-    of somebody else, whose name leads here.
-    """
-    if any(name in request.headers for name in PASSED_ON):
-        return False
-    name = request.url.hostname or ""
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 @cache

@@ -11,8 +11,10 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.records import Decision, Endpoint, Request, Served
-from wattshed.route.policy import Attentive, Policy
+from wattshed.route.policy import Attentive, Policy, Tell, Telling
 from wattshed.route.registry import find_policy, load_policy
+from wattshed.serve.canary import CANARY, Canary
+from wattshed.serve.wishes import Wishes
 from wattshed.simulate.naming import check_policy, threshold_rule, without_slo
 
 PROMISING = ("frugal", "packed")
@@ -29,11 +31,17 @@ class Choice:
         That was obeyed.
     shadow : Decision or None
         Of the policy that is only recorded.
+    arm : str or None
+        Group of the request where a canary is on trial.
+    tell : callable or None
+        Computes what was weighed.
     """
 
     decision: Decision
     policy: str
     shadow: Decision | None = None
+    arm: str | None = None
+    tell: Tell | None = None
 
 
 class Decider:
@@ -51,6 +59,10 @@ class Decider:
         Decides, too, and is not obeyed.
     plan : str or Path, optional
         plan.json of the fleet, for the policy ``prices``.
+    canary : Canary, optional
+        Decides for a part of the requests.
+    epoch_s : float
+        Time since 1970 at which the clock of requests was 0: for what carbon is caused when.
 
     Raises
     ------
@@ -72,13 +84,16 @@ class Decider:
         default: str = "least-loaded",
         shadow: str | None = None,
         plan: str | Path | None = None,
+        canary: Canary | None = None,
+        epoch_s: float = 0.0,
     ) -> None:
-        self._policies = {
-            name: make_policy(name, fleet, plan) for name in dict.fromkeys((policy, default))
-        }
+        self._wishes = Wishes(without_slo(fleet), epoch_s)
+        names = [policy, default, *([canary.policy] if canary else [])]
+        self._policies = {name: make_policy(name, fleet, plan) for name in dict.fromkeys(names)}
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
+        self._telling = {n: p for n, p in self._policies.items() if isinstance(p, Telling)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
-        self.policy, self.default, self.shadow = policy, default, shadow
+        self.policy, self.default, self.shadow, self.canary = policy, default, shadow, canary
         self.active, self.is_off = policy, False
 
     def switch_off(self) -> None:
@@ -91,10 +106,24 @@ class Decider:
 
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Choice:
         """Where a request goes; see `Policy.decide`."""
-        decision = self._policies[self.active].decide(request, endpoints, now_s)
-        if self._shadow is None:
-            return Choice(decision, self.active)
-        return Choice(decision, self.active, self._shadow.decide(request, endpoints, now_s))
+        name, decides, arm = self._who(request)
+        decision = decides.decide(request, endpoints, now_s)
+        telling = self._telling.get(name)
+        tell = telling.told() if telling else None
+        shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
+        return Choice(decision, name, shadow, arm, tell)
+
+    def _who(self, request: Request) -> tuple[str, Policy, str | None]:
+        """The policy that decides for a request, and the group that it is in.
+
+        What is switched off is all of it, wishes included; and who wishes is in no group.
+        """
+        wished = None if self.is_off else self._wishes.policy(request)
+        if wished is not None:
+            return *wished, None
+        arm = None if self.is_off or self.canary is None else self.canary.group(request.id)
+        name = self.canary.policy if self.canary and arm == CANARY else self.active
+        return name, self._policies[name], arm
 
     def finished(self, served: Served, policy: str) -> None:
         """Tell the policy that decided what became of the request."""

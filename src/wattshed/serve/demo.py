@@ -10,7 +10,7 @@ from msgspec import structs
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.records import Upstream
 from wattshed.serve.background import background
-from wattshed.serve.simulated import simulated_app
+from wattshed.serve.simulated import POWER, simulated_app
 
 FLEET = "demo-70b"
 MODELS = ["llama-2-70b"]
@@ -29,7 +29,14 @@ def demo_fleet(speed: float = 1.0) -> Iterator[Fleet]:
     with ExitStack() as stack:
         urls = [stack.enter_context(background(simulated_app(d, speed))) for d in fleet.deployments]
         live = [
-            structs.replace(d, upstream=Upstream([url], MODELS))
+            structs.replace(
+                d, upstream=Upstream([url], MODELS, metrics="/metrics", meters=[meter_of(url)])
+            )
             for d, url in zip(fleet.deployments, urls, strict=True)
         ]
         yield structs.replace(fleet, deployments=live)
+
+
+def meter_of(url: str) -> str:
+    """The meter of a simulated engine, as a fleet names it."""
+    return f"prometheus:{url}{POWER}"

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -18,13 +18,15 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Request, Served
 from wattshed.serve.body import engine_body, read_ask
-from wattshed.serve.call import Call, kept, row_of
+from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.logs import about
+from wattshed.serve.metering import Metering, came, left
 from wattshed.serve.placing import Placing
+from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
@@ -33,10 +35,13 @@ from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
 from wattshed.serve.upstream import Pool, UpstreamError, check_status
 from wattshed.serve.waiting import WaitingRoom
+from wattshed.serve.wishes import read_wish
 
 log = logging.getLogger("wattshed.serve")
 FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
+RESERVE = 100.0
+"""Most repeated sendings at once."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
 UNTRACED = nullcontext()
 SIMULATED = "x-simulated"
@@ -57,9 +62,12 @@ class Settings:
     tries : int
         Most endpoints that a request is sent to.
     retry_share : float
-        Most repeated sendings, as a part of the requests; the first ten are free.
+        Most repeated sendings, as a part of the requests; the first ten are free, and `RESERVE`
+        may be saved up: an engine that dies fails all that it had at once.
     probe_s : float
         Time between two looks at the health of an endpoint.
+    scrape_s : float
+        Time between two looks at what an engine tells of its load.
     stall_s : float
         How long a client may take to send its request, or take nothing of its answer.
     loopback : bool
@@ -74,9 +82,10 @@ class Settings:
     probe_s: float = 5.0
     stall_s: float = 60.0
     loopback: bool = True
+    scrape_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "stall_s"):
+        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "scrape_s", "stall_s"):
             if not getattr(self, name) > 0:
                 raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
 
@@ -96,6 +105,8 @@ class Gateway:
     lengths : LengthPredictor, optional
     clock : callable
         Seconds that never jump.
+    setup : Setup, optional
+        Of fleet and decider, if it is made already.
 
     Attributes
     ----------
@@ -103,6 +114,9 @@ class Gateway:
         Told of each call that has ended.
     trying : callable
         Gives what surrounds each try at an endpoint: a span, where traces are asked for.
+    clock, wall : callable
+        Seconds on a clock that never jumps, from which all durations are; and seconds since 1970,
+        for people.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of
@@ -116,14 +130,17 @@ class Gateway:
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        setup: Setup | None = None,
     ) -> None:
-        self.setup, self.ledger = make_setup(fleet, decider), ledger
+        self.setup, self.ledger = setup or make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
+        self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
-        self.clock = clock
+        self.clock, self.wall = clock, time.time
         self.waiting = WaitingRoom(self.settings.seats)
+        self.door = Door(ledger)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
         self._retries = 10.0
         self._pool: Pool | None = None
@@ -133,11 +150,14 @@ class Gateway:
     async def open(self) -> None:
         """Open the connections; inside the event loop that serves."""
         self._pool = Pool()
+        self.metering.follow(self.setup.watches)
 
     async def close(self) -> None:
-        """Close them."""
+        """Close them, write what is still to be written, and read the meters for the last time."""
+        self.door.close()
         if self._pool is not None:
             await self._pool.close()
+        await asyncio.to_thread(self.metering.close)
 
     @property
     def fleet(self) -> Fleet:
@@ -165,6 +185,7 @@ class Gateway:
     def adopt(self, setup: Setup) -> None:
         """Take another setup for all requests from now on."""
         self.setup = setup
+        self.metering.follow(setup.watches)
         self.waiting.wake(setup.targets.models)
 
     @property
@@ -177,12 +198,13 @@ class Gateway:
         """Answer a request."""
         limits = self.settings
         reply = Reply(send, limits.stall_s)
+        newcomer = Newcomer(scope["path"], Headers(scope=scope), self.wall())
         try:
-            headers = Headers(scope=scope)
-            holder = self.identify(headers)
+            newcomer.holder = self.identify(newcomer.headers)
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
-            call = self.take_in(scope["path"], headers, body, holder)
+            call = self.take_in(newcomer, body)
         except RefusedError as refused:
+            self.door.turn_away(newcomer, refused, self._new_id(), self.clock())
             await reply.refuse(refused)
             return
         except ClientLeftError:
@@ -194,6 +216,7 @@ class Gateway:
                 call.outcome = "left"
             except asyncio.CancelledError:
                 if not presence.left:
+                    await self._stop(call, reply)
                     raise
                 call.outcome = "left"
             finally:
@@ -208,9 +231,10 @@ class Gateway:
         """
         return None if self.keys is None else self.keys.identify(headers.get("authorization"))
 
-    def take_in(
-        self, path: str, headers: Mapping[str, str], body: bytes, holder: Holder | None = None
-    ) -> Call:
+    def _new_id(self) -> str:
+        return f"{self._prefix}{next(self._numbers):012x}"
+
+    def take_in(self, newcomer: Newcomer, body: bytes) -> Call:
         """Read a request, and forecast it.
 
         Raises
@@ -220,7 +244,8 @@ class Gateway:
         if self.ledger.overflows:
             message = "the ledger cannot be written; try again later"
             raise RefusedError(503, message, "ledger_full", retry_after_s=self.settings.probe_s)
-        ask = read_ask(path, body)
+        ask, headers, holder = read_ask(newcomer.path, body), newcomer.headers, newcomer.holder
+        newcomer.model = ask.model
         candidates = self.targets.by_model.get(ask.model)
         if candidates is None:
             known = ", ".join(self.targets.models)
@@ -229,12 +254,12 @@ class Gateway:
         if holder is not None:
             holder.check_model(ask.model)
             holder.admit(self.clock())
-        tenant = holder.tenant if holder else ""
+        tenant = newcomer.tenant
         m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
         route = (ask.model, tenant, ask.path, ask.stream)
         forecast = self.lengths.predict(route, m, ask.max_tokens)
         request = Request(
-            f"{self._prefix}{next(self._numbers):012x}",
+            self._new_id(),
             m,
             forecast.mean,
             self._slo_class(headers),
@@ -243,11 +268,13 @@ class Gateway:
             ask.max_tokens,
             forecast.late,
             tenant,
+            *read_wish(headers),
         )
-        forward = {name: headers[name] for name in FORWARDED if name in headers}
+        forward = forwarded(headers)
         forward["content-type"] = "application/json"
+        came_at = newcomer.arrived_at
         return Call(
-            request.id, ask, request, route, self.setup, candidates, time.time(), forward, holder
+            request.id, ask, request, route, self.setup, candidates, came_at, forward, holder
         )
 
     def _slo_class(self, headers: Mapping[str, str]) -> str:
@@ -265,10 +292,19 @@ class Gateway:
         except RefusedError as refused:
             failed = "failed" if call.tried else "rejected"
             call.outcome = "broken" if reply.started else failed
+            call.reason = refused.code
             await reply.refuse(refused)
 
+    async def _stop(self, call: Call, reply: Reply) -> None:
+        """Say that an answer is not whole because the gateway ends, rather than break off."""
+        call.outcome = "broken" if reply.started else "failed"
+        message = "the gateway is stopping; try again"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):  # who takes nothing now is not waited for
+                await reply.refuse(RefusedError(503, message, "stopping", retry_after_s=1.0))
+
     async def _serve(self, call: Call, reply: Reply) -> None:
-        self._retries = min(10.0, self._retries + self.settings.retry_share)
+        self._retries = min(RESERVE, self._retries + self.settings.retry_share)
         tries = 0
         while True:
             target = await self._placing.place(call)
@@ -293,11 +329,10 @@ class Gateway:
         fields = about(request=call.id, endpoint=target.name, reason=error.reason)
         words = (target.name, error.reason, call.id, error.detail)
         log.warning("%s %s (request %s) %s", *words, extra=fields)
-        stale = error.stale and target.name not in call.stale
-        if stale:
+        if error.stale and target.name not in call.stale and tries < self.settings.tries:
             call.stale.add(target.name)
-        else:
-            call.tried[target.name] = error.reason
+            return
+        call.tried[target.name] = error.reason
         message = f"{target.name} {error.reason}"
         if reply.started:
             raise RefusedError(502, message, "upstream_broke") from None
@@ -322,6 +357,7 @@ class Gateway:
         call.sent_s, call.first_s, call.last_s = now, None, None
         call.used = call.receipt = None
         flight = target.begin(call.request.input_tokens, now)
+        stay = came(target, call, now)
         if not ask.stream:
             target.expect(flight, call.request.expected_output_tokens, now)
         body = engine_body(ask, target.engine_model(), upstream.drops)
@@ -346,6 +382,7 @@ class Gateway:
             if not said:
                 target.breaker.gave_up()
             target.account.end(flight, self.clock())
+            left(stay, call, self.clock())
             if self.waiting.waiting:
                 self.waiting.wake(self._models_of(target))
 
@@ -374,6 +411,12 @@ class Gateway:
 
 def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
     return UNTRACED
+
+
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that go on to an engine; not those that the client means for this connection only."""
+    kept_back = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    return {name: headers[name] for name in FORWARDED if name in headers and name not in kept_back}
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

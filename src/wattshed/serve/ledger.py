@@ -1,5 +1,8 @@
 """The ledger: one row for each request, appended by a thread of its own and never changed.
 
+What meters say comes later, window by window: a row of `windows`, and one of `metered` for each
+request that was there, in one commit, so that they always add up.
+
 Rows are committed together, at most `interval_s` after they were appended (50 ms unless told) or
 as long as a commit takes. What was appended longer ago survives the end of the process, however it
 ends; SQLite writes its log through to the disk at each commit, so that it survives a loss of power,
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -24,6 +27,9 @@ LARGEST_BACKLOG = 100_000
 """Rows that may wait for a disk that fails; then requests are refused."""
 BATCH = 2_000
 """Rows of one commit."""
+
+LATER = {"later": True}
+"""Marks columns that older ledgers lack: they are added when one is opened, and read as null."""
 
 metadata = sql.MetaData()
 requests = sql.Table(
@@ -61,7 +67,48 @@ requests = sql.Table(
     sql.Column("kept", sql.Boolean),
     sql.Column("outcome", sql.Text, nullable=False),
     sql.Column("status", sql.Integer, nullable=False),
+    sql.Column("energy_weight", sql.Double, info=LATER),
+    sql.Column("greenest", sql.Boolean, info=LATER),
+    sql.Column("arm", sql.Text, info=LATER),
+    sql.Column("reason", sql.Text, info=LATER),
+    sql.Column("stands_for", sql.Integer, info=LATER),
 )
+
+windows = sql.Table(
+    "windows",
+    metadata,
+    sql.Column("id", sql.String(40), primary_key=True),
+    sql.Column("meter", sql.Text, nullable=False),
+    sql.Column("endpoints", sql.Text, nullable=False),
+    sql.Column("began_at", sql.Double, nullable=False, index=True),
+    sql.Column("ended_at", sql.Double, nullable=False),
+    sql.Column("joules", sql.Double),
+    sql.Column("low_joules", sql.Double),
+    sql.Column("high_joules", sql.Double),
+    sql.Column("idle_joules", sql.Double),
+    sql.Column("unattributed_joules", sql.Double),
+    sql.Column("method", sql.Text),
+    sql.Column("kind", sql.Text),
+    sql.Column("boundary", sql.Text),
+    sql.Column("flags", sql.Text),
+)
+metered = sql.Table(
+    "metered",
+    metadata,
+    sql.Column("id", sql.String(40), primary_key=True),
+    sql.Column("window", sql.String(40), primary_key=True),
+    sql.Column("endpoint", sql.String(200), primary_key=True),
+    sql.Column("joules", sql.Double),
+    sql.Column("idle_joules", sql.Double),
+    sql.Column("low_joules", sql.Double),
+    sql.Column("high_joules", sql.Double),
+    sql.Column("energy_method", sql.Text),
+    sql.Column("boundary", sql.Text),
+    sql.Column("ended", sql.Boolean, nullable=False),
+    sql.Column("whole", sql.Boolean, nullable=False),
+)
+TABLES = (requests, windows, metered)
+Rows = Sequence[tuple[sql.Table, dict[str, Any]]]
 
 
 class Ledger:
@@ -83,8 +130,8 @@ class Ledger:
     def __init__(self, url: str, interval_s: float = 0.05) -> None:
         self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
-        self._insert = _insert(self._engine)
-        self._rows: list[dict[str, Any]] = []
+        self._inserts = {table: _insert(self._engine, table) for table in TABLES}
+        self._rows: list[Rows] = []
         self._lock = threading.Lock()
         self._some, self._stop = threading.Event(), threading.Event()
         self.error: str | None = None
@@ -92,9 +139,13 @@ class Ledger:
         self._writer.start()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row."""
+        """Add a row of a request."""
+        self.append_together([(requests, row)])
+
+    def append_together(self, rows: Rows) -> None:
+        """Add rows that are committed together or not at all."""
         with self._lock:
-            self._rows.append(row)
+            self._rows.append(rows)
         self._some.set()
 
     @property
@@ -131,10 +182,13 @@ class Ledger:
             with self._lock:
                 del self._rows[: len(batch)]
 
-    def _commit(self, batch: list[dict[str, Any]]) -> bool:
+    def _commit(self, batch: list[Rows]) -> bool:
         try:
             with self._engine.begin() as connection:
-                connection.execute(self._insert, batch)
+                for table, insert in self._inserts.items():
+                    rows = [row for together in batch for of, row in together if of is table]
+                    if rows:
+                        connection.execute(insert, rows)
         except sql.exc.SQLAlchemyError as error:
             if self.error is None:
                 log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))
@@ -161,7 +215,7 @@ def database_url(source: str) -> sql.URL:
 
 
 def open_database(url: str) -> sql.Engine:
-    """Open a ledger, and make its table if there is none.
+    """Open a ledger, and make its tables if there are none.
 
     Raises
     ------
@@ -173,11 +227,24 @@ def open_database(url: str) -> sql.Engine:
             _refuse_memory(engine)
             sql.event.listen(engine, "connect", _durable)
         metadata.create_all(engine)
+        _add_later_columns(engine)
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         found = f"cannot be opened: {_first_line(error)}"
         cure = "give a file such as ledger.sqlite, in a folder that can be written"
         raise FileError("--ledger", found, cure) from None
     return engine
+
+
+def _add_later_columns(engine: sql.Engine) -> None:
+    """Bring an older ledger up to date; its rows stay as they are."""
+    there = {column["name"] for column in sql.inspect(engine).get_columns(requests.name)}
+    missing = [c for c in requests.columns if c.info == LATER and c.name not in there]
+    # Two gateways may open one; SQLite has no such words, and is for one gateway.
+    add = "ADD COLUMN IF NOT EXISTS" if engine.dialect.name == "postgresql" else "ADD COLUMN"
+    with engine.begin() as connection:
+        for column in missing:
+            words = sql.schema.CreateColumn(column).compile(dialect=engine.dialect)
+            connection.execute(sql.text(f"ALTER TABLE {requests.name} {add} {words}"))
 
 
 def _refuse_memory(engine: sql.Engine) -> None:
@@ -198,7 +265,7 @@ def _durable(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _insert(engine: sql.Engine) -> sql.Executable:
+def _insert(engine: sql.Engine, table: sql.Table) -> sql.Executable:
     """An insert that passes over rows that are there."""
     inserts: dict[str, Callable[..., Any]] = {
         "sqlite": sqlite.insert,
@@ -208,5 +275,6 @@ def _insert(engine: sql.Engine) -> sql.Executable:
     if insert is None:
         found = f"{engine.dialect.name} is not supported"
         raise FileError("--ledger", found, "use sqlite or postgresql")
-    statement: sql.Executable = insert(requests).on_conflict_do_nothing(index_elements=["id"])
+    key = [column.name for column in table.primary_key]
+    statement: sql.Executable = insert(table).on_conflict_do_nothing(index_elements=key)
     return statement

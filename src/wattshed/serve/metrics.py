@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from wattshed.records import LedgerDrift
 from wattshed.serve.call import Call, kept
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.scraping import engine_gauges
+from wattshed.serve.split import Split
 
 SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 40.96, 163.84)
 
@@ -61,6 +64,7 @@ class Metrics(Collector):
         )
         self._child = lru_cache(maxsize=4096)(_labelled)
         registry.register(self)
+        gateway.metering.observers.append(self.observe_window)
 
     def observe(self, call: Call) -> None:
         """Count a request that has ended."""
@@ -80,6 +84,21 @@ class Metrics(Collector):
             if seconds is not None:
                 chart.labels(name).observe(seconds)
 
+    def observe_window(self, split: Split) -> None:
+        """Count what a meter said. Windows are split in threads of their own."""
+        shares, watch = split.shares, split.watch
+        if shares is None:
+            return
+        words = (watch.method, watch.boundary)
+        for stay, share in zip(split.stays, shares.parts, strict=True):
+            self._add(self._joules, share.joules, stay.endpoint, "dynamic", *words)
+            self._add(self._joules, max(0.0, share.idle_joules), stay.endpoint, "idle", *words)
+        for endpoint, joules in shares.idle_j.items():
+            self._add(self._joules, max(0.0, joules), endpoint, "idle", *words)
+        # A counter cannot sink: what is below the idle power is left to the ledger.
+        rest_j = max(0.0, shares.unattributed_j)
+        self._add(self._joules, rest_j, ",".join(watch.covered), "unattributed", *words)
+
     def collect(self) -> Iterable[Metric]:
         """The state of the gateway."""
         gateway = self._gateway
@@ -88,13 +107,22 @@ class Metrics(Collector):
         waiting = GaugeMetricFamily("wattshed_requests_waiting", "Sent.", labels=["endpoint"])
         up = GaugeMetricFamily("wattshed_endpoint_up", "Can be sent to.", labels=["endpoint"])
         for target in gateway.targets:
-            state = target.state(healthy=True)
+            state = target.own(now)
             running.add_metric([target.name], state.running)
             waiting.add_metric([target.name], state.waiting)
             up.add_metric([target.name], float(target.usable(now)))
         active = GaugeMetricFamily("wattshed_policy_active", "Decides now.", labels=["policy"])
         active.add_metric([gateway.decider.active], 1.0)
-        yield from (running, waiting, up, active)
+        yield from (running, waiting, up, active, *engine_gauges(gateway.targets, now))
+        yield from drift_metrics(gateway.metering.drifts.found())
+        refused = CounterMetricFamily(
+            "wattshed_refused_requests",
+            "Requests that were refused before they were sent.",
+            labels=["reason", "status"],
+        )
+        for (reason, status), number in gateway.door.refusals.counts.items():
+            refused.add_metric([reason, str(status)], number)
+        yield refused
         yield GaugeMetricFamily(
             "wattshed_queue_requests", "Wait for room.", value=gateway.waiting.waiting
         )
@@ -108,8 +136,8 @@ class Metrics(Collector):
 
     def _observe_energy(self, call: Call, name: str) -> None:
         receipt = call.receipt
-        if receipt is None:
-            return
+        if receipt is None or (call.target is not None and call.target.watch is not None):
+            return  # what is metered is counted when its window is split, see `observe_window`
         labels = (receipt.method, receipt.boundary)
         # A counter cannot sink: a fit that says less than nothing is left to the ledger.
         self._add(self._joules, max(0.0, receipt.joules), name, "dynamic", *labels)
@@ -118,6 +146,21 @@ class Metrics(Collector):
 
     def _add(self, counter: Counter, amount: float, *labels: str) -> None:
         self._child(counter, labels).inc(amount)
+
+
+def drift_metrics(drifts: Iterable[LedgerDrift]) -> Iterable[Metric]:
+    """Metered over modelled energy of the requests lately."""
+    names = ["endpoint"]
+    ratio = GaugeMetricFamily(
+        "wattshed_energy_drift_ratio", "Metered over modelled energy.", labels=names
+    )
+    alarm = GaugeMetricFamily(
+        "wattshed_energy_drift_alarm", "Its interval is too far from 1.", labels=names
+    )
+    for each in drifts:
+        ratio.add_metric([each.endpoint], each.ratio)
+        alarm.add_metric([each.endpoint], float(each.alarm))
+    return ratio, alarm
 
 
 def _labelled(counter: Counter, labels: tuple[str, ...]) -> Counter:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 
 class OneWrite:
@@ -46,11 +44,3 @@ class OneWrite:
         """Close, once all is written."""
         self.flush()
         self._transport.close()
-
-
-class OneWriteProtocol(HttpToolsProtocol):
-    """The server's HTTP, over such a transport."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
-        super().connection_made(cast("asyncio.Transport", OneWrite(transport, self.loop)))

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wattshed.engines.model import BatchingDeployment, StepModel
+from wattshed.engines.model import UNLIMITED, BatchingDeployment, StepModel
 from wattshed.profiles import predict
 from wattshed.records import Deployment, IterationProfile, Profile
 from wattshed.replicas import batching
+from wattshed.serve.power import Power
+from wattshed.serve.receipt import idle_power_w
 
 
 @dataclass(eq=False)
@@ -63,6 +65,7 @@ class Pace:
         self._running: list[Job] = []
         self._some = asyncio.Event()
         self._due_s = 0.0
+        self.power = Power(idle_power_w(deployment) or 0.0, speed)
 
     def submit(self, input_tokens: int, output_tokens: int) -> Job:
         """Begin a request."""
@@ -70,6 +73,19 @@ class Pace:
         self._waiting.append(job)
         self._some.set()
         return job
+
+    def load(self) -> dict[str, tuple[str, float]]:
+        """How busy it is now, by what vLLM calls it, with a text for people."""
+        waiting = [job for job in self._waiting if not job.left]
+        running = [job for job in self._running if not job.finished]
+        found = {
+            "num_requests_running": ("Requests that it works on.", float(len(running))),
+            "num_requests_waiting": ("Requests that wait.", float(len(waiting))),
+        }
+        if self._engine is not None and self._engine.kv_tokens < UNLIMITED:
+            held = sum(job.prompt_done + job.made for job in running) / self._engine.kv_tokens
+            found["kv_cache_usage_perc"] = ("Part of the KV cache in use.", held)
+        return found
 
     async def run(self) -> None:
         """Serve for ever."""
@@ -83,23 +99,28 @@ class Pace:
             else:
                 await self._step(self._engine)
 
-    async def _until(self, seconds: float) -> None:
+    async def _until(self, seconds: float, joules: float) -> None:
         """Let time pass. Late steps are caught up with, so that nothing drifts."""
-        self._due_s += seconds / self._speed
+        begin_s, self._due_s = self._due_s, self._due_s + seconds / self._speed
+        self.power.draw(begin_s, self._due_s, joules)
         await asyncio.sleep(max(0.0, self._due_s - asyncio.get_running_loop().time()))
 
     async def _query(self) -> None:
         """One query alone: its first token after r(m, 1), the others evenly until r(m, n)."""
         job = self._waiting.popleft()
+        self._running = [job]
         assert isinstance(self._profile, Profile)
         n = np.array([1.0, job.output_tokens])
-        first_s, last_s = predict(self._profile, np.full(2, job.input_tokens), n).runtime_s
-        first_s = min(first_s, last_s)
-        await self._until(float(first_s))
+        found = predict(self._profile, np.full(2, job.input_tokens), n)
+        first_s, last_s = found.runtime_s
+        first_s, mean_w = min(first_s, last_s), float(found.energy_j[1] / last_s)
+        await self._until(float(first_s), mean_w * float(first_s))
         job.make()
         while not job.finished:
-            await self._until(float((last_s - first_s) / (job.output_tokens - 1)))
+            step_s = float((last_s - first_s) / (job.output_tokens - 1))
+            await self._until(step_s, mean_w * step_s)
             job.make()
+        self._running = []
 
     async def _step(self, engine: BatchingDeployment) -> None:
         self._running = [job for job in self._running if not job.finished]
@@ -107,7 +128,8 @@ class Pace:
         chunks = list(self._chunks(engine, len(decoding)))
         if not decoding and not chunks:
             return
-        await self._until(step_s(engine.time, decoding, chunks))
+        costs = (step_s(model, decoding, chunks) for model in (engine.time, engine.energy))
+        await self._until(*costs)
         for job, tokens in chunks:
             job.prompt_done += tokens
             if job.prompt_done == job.input_tokens:

@@ -66,14 +66,12 @@ class Placing:
 
     def _ask(self, call: Call, now_s: float) -> Target | None:
         """The endpoint that the policy names; None where there may be room later."""
-        for target in call.candidates:
-            target.account.advance(now_s)
         open_to = {
             t.name: t
             for t in call.candidates
             if t.name not in call.tried and t.usable(now_s) and not t.full
         }
-        states = [t.state(t.name in open_to) for t in call.candidates]
+        states = [t.state(now_s, healthy=t.name in open_to) for t in call.candidates]
         choice = call.setup.decider.decide(call.request, states, now_s)
         name = choice.decision.endpoint
         if name is None:

@@ -78,10 +78,9 @@ class Receipts:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._batch = 1
-        self._idle_w = deployment.idle_power_w
+        self._idle_w = idle_power_w(deployment)
         if isinstance(deployment.profile, IterationProfile):
-            settings = engine_settings(deployment)
-            self._batch, self._idle_w = settings.max_batch, settings.idle_power_w
+            self._batch = engine_settings(deployment).max_batch
         self._known = lru_cache(maxsize=65_536)(self._predict)
 
     def of(self, used: Usage, beside: float, joined: bool = False) -> Receipt | None:
@@ -143,3 +142,10 @@ class Receipts:
         found = step_coefficients(profile, settings.clock)
         steps = -(-m // settings.chunk_tokens)
         return steps * found.shared_j, steps * found.shared_s
+
+
+def idle_power_w(deployment: Deployment) -> float | None:
+    """Power of a replica that is idle with its model loaded; None where it is not known."""
+    if isinstance(deployment.profile, IterationProfile):
+        return engine_settings(deployment).idle_power_w
+    return deployment.idle_power_w

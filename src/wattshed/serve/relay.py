@@ -132,6 +132,8 @@ class Relay:
             if self.call.first_s is None:
                 self.call.first_s = now
             self.call.last_s = now
+            if self.call.token_s is not None:
+                self.call.token_s.append((now, new))
             self.target.account.run(self.flight, now)
             self.target.account.grow(self.flight, new)
         return out

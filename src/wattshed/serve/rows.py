@@ -12,7 +12,9 @@ import polars as pl
 import sqlalchemy as sql
 
 from wattshed.errors import FileError
-from wattshed.serve.ledger import database_url, requests
+from wattshed.records import LedgerMeter
+from wattshed.serve.ledger import LATER, database_url, requests
+from wattshed.serve.metered import MODELLED, energies, meters
 
 BATCH = 50_000
 """Rows that are read at once."""
@@ -23,7 +25,7 @@ TYPES: dict[type, type[pl.DataType]] = {
     int: pl.Int64,
     bool: pl.Boolean,
 }
-SCHEMA = {c.name: TYPES[c.type.python_type] for c in requests.columns}
+SCHEMA = {c.name: TYPES[c.type.python_type] for c in requests.columns} | {MODELLED: pl.Float64}
 
 
 def read_rows(
@@ -34,7 +36,7 @@ def read_rows(
     until_s: float | None = None,
     request: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of a ledger in order of arrival.
+    """Rows of a ledger in order of arrival, with metered energies where these are known.
 
     Parameters
     ----------
@@ -51,21 +53,30 @@ def read_rows(
     FileError
         If it cannot be read, or is no ledger.
     """
-    asked = sql.select(*(requests.c[name] for name in columns))
+    conditions = []
     if since_s is not None:
-        asked = asked.where(requests.c.arrived_at >= since_s)
+        conditions.append(requests.c.arrived_at >= since_s)
     if until_s is not None:
-        asked = asked.where(requests.c.arrived_at < until_s)
+        conditions.append(requests.c.arrived_at < until_s)
     if request is not None:
-        asked = asked.where(requests.c.id == request)
+        conditions.append(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
     with reading(source) as connection:
+        asked = energies(connection, columns, request).where(*conditions)
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")
             for rows in found.partitions(BATCH)
         ]
     return pl.concat(batches) if batches else pl.DataFrame(schema=schema)
+
+
+def read_meters(
+    source: str, since_s: float | None = None, until_s: float | None = None
+) -> list[LedgerMeter]:
+    """What meters said within some time; see `read_rows`."""
+    with reading(source) as connection:
+        return meters(connection, since_s, until_s)
 
 
 def shown(source: str) -> str:
@@ -135,6 +146,6 @@ def _refuse_others(connection: sql.Connection, label: str) -> None:
     if not inspector.has_table(requests.name):
         raise FileError(label, f"is not a ledger: it has no table {requests.name}", CURE)
     there = {column["name"] for column in inspector.get_columns(requests.name)}
-    missing = [name for name in SCHEMA if name not in there]
+    missing = [c.name for c in requests.columns if c.info != LATER and c.name not in there]
     if missing:
         raise FileError(label, f"is not a ledger: no column {missing[0]}", CURE)

@@ -12,11 +12,12 @@ from types import FrameType
 import uvicorn
 
 from wattshed.records import Endpoint, Request
-from wattshed.route.policy import Policy
+from wattshed.route.policy import Policy, Telling
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import BACKLOG
 from wattshed.serve.gateway import Gateway
-from wattshed.serve.one_write import OneWriteProtocol
+from wattshed.serve.limits import raise_open_files
+from wattshed.serve.protocol import GatewayProtocol
 from wattshed.serve.reload import Reloader
 
 
@@ -37,9 +38,11 @@ def run_gateway(
     reloader : Reloader, optional
         Of the fleet file.
     """
+    raise_open_files()
     config = uvicorn.Config(
         gateway_app(gateway, reloader),
-        http=OneWriteProtocol,
+        http=GatewayProtocol,
+        ws="none",
         access_log=False,
         log_config=None,  # its lines are written as ours
         log_level="warning",
@@ -109,3 +112,7 @@ def warm_up(policy: Policy, gateway: Gateway) -> None:
     request = Request("warm-up", 100, 100.0)
     policy.decide(request, endpoints, 0.0)
     gateway.setup.outlooks.of(request)
+    if isinstance(policy, Telling):
+        tell = policy.told()
+        if tell is not None:
+            tell()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wattshed.fleet import Fleet
 from wattshed.route.outlook import Outlooks
 from wattshed.serve.decide import Decider
+from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.target import Targets
 from wattshed.simulate.naming import without_slo
 
@@ -19,6 +20,7 @@ class Setup:
     decider: Decider
     targets: Targets
     outlooks: Outlooks
+    watches: list[Watch]
 
 
 def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> Setup:
@@ -26,10 +28,11 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
 
     Raises
     ------
-    FleetError
-        If no deployment has an address.
+    FleetError, ParameterError
+        If no deployment has an address, or a meter that covers one cannot be opened.
     """
     targets = Targets(fleet, before.targets if before else None)
     if before is not None and before.decider.is_off:
         decider.switch_off()
-    return Setup(fleet, decider, targets, Outlooks(without_slo(fleet)))
+    watches = open_watches(targets, before.watches if before else ())
+    return Setup(fleet, decider, targets, Outlooks(without_slo(fleet)), watches)

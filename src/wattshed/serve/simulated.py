@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -26,6 +27,8 @@ from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS, Ask, read_ask
 from wattshed.serve.pace import Job, Pace
 from wattshed.serve.refused import RefusedError
 
+POWER = "/power"
+"""Page of its meter."""
 HEADERS = {"x-simulated": "wattshed"}
 WORDS = ("water", "runs", "down", "where", "the", "ridge", "lets", "it")
 BYTES_PER_TOKEN = 4
@@ -113,6 +116,15 @@ class SimulatedEngine:
         }
 
 
+def metrics_page(engine: SimulatedEngine) -> bytes:
+    """How busy it is, in the words of vLLM."""
+    registry = CollectorRegistry()
+    for name, (text, value) in engine.pace.load().items():
+        gauge = Gauge(f"vllm:{name}", text, ("model_name", "engine"), registry=registry)
+        gauge.labels(engine.model, "0").set(value)
+    return generate_latest(registry)
+
+
 def simulated_app(
     deployment: Deployment, speed: float = 1.0, dialect: Dialect | None = None
 ) -> Starlette:
@@ -140,6 +152,13 @@ def simulated_app(
     async def health(_: Request) -> Response:
         return Response()
 
+    async def metrics(request: Request) -> Response:
+        page = metrics_page(request.app.state.engine)
+        return Response(page, headers=HEADERS, media_type=CONTENT_TYPE_LATEST)
+
+    async def power(request: Request) -> Response:
+        return Response(request.app.state.engine.pace.power.page(), media_type="text/plain")
+
     return Starlette(
         routes=[
             Route(CHAT, generate, methods=["POST"]),
@@ -147,6 +166,8 @@ def simulated_app(
             Route(EMBEDDINGS, embed, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
+            Route("/metrics", metrics),
+            Route(POWER, power),
         ],
         lifespan=lifespan,
     )

@@ -9,7 +9,9 @@ import msgspec
 import polars as pl
 
 from wattshed.errors import TableError
-from wattshed.records import LedgerForecast, LedgerGroup, LedgerSummary
+from wattshed.records import LedgerDrift, LedgerForecast, LedgerGroup, LedgerSummary
+from wattshed.serve.drift import Drift
+from wattshed.serve.metered import ATTRIBUTED, ESTIMATED, MODELLED
 from wattshed.units import SECONDS_PER_HOUR
 
 COLUMNS = (
@@ -30,12 +32,18 @@ COLUMNS = (
     "extrapolated",
     "kept",
     "outcome",
+    "stands_for",
+    "policy",
+    "arm",
+    MODELLED,
 )
 """Of the ledger, that a summary is made of."""
 
+_REQUESTS = pl.col("stands_for").fill_null(1)
+"""Requests that a row stands for: of a flood that was refused, more than one."""
 _KNOWN = pl.col("joules").is_not_null()
 _SUMS = (
-    pl.len().alias("requests"),
+    _REQUESTS.sum().alias("requests"),
     pl.col("input_tokens").sum(),
     pl.col("output_tokens").sum(),
     _KNOWN.sum().alias("with_energy"),
@@ -81,6 +89,7 @@ def summarise(rows: pl.DataFrame) -> LedgerSummary:
         groups_of(rows, pl.col("endpoint")),
         by_hour,
         forecasts_of(rows),
+        drifts=drifts_of(rows),
     )
 
 
@@ -89,7 +98,7 @@ def groups_of(rows: pl.DataFrame, key: pl.Expr) -> list[LedgerGroup]:
     keyed = rows.with_columns(key.alias("key"))
     sums = keyed.group_by("key").agg(_SUMS).sort("key", nulls_last=True)
     outcomes: dict[Any, dict[str, int]] = {}
-    counted = keyed.group_by("key", "outcome").len().sort("outcome")
+    counted = keyed.group_by("key", "outcome").agg(_REQUESTS.sum()).sort("outcome")
     for found, outcome, number in counted.iter_rows():
         outcomes.setdefault(found, {})[outcome] = number
     return [_group(row, outcomes[row["key"]]) for row in sums.iter_rows(named=True)]
@@ -152,6 +161,18 @@ def forecasts_of(rows: pl.DataFrame) -> list[LedgerForecast]:
         LedgerForecast(name, number, before, after, _less_one(after, before), expected, tokens)
         for name, number, before, after, expected, tokens in sums.sort("endpoint").iter_rows()
     ]
+
+
+def drifts_of(rows: pl.DataFrame) -> list[LedgerDrift]:
+    """Metered against modelled energy of the served requests of each endpoint."""
+    both = rows.filter(
+        (pl.col("outcome") == "served") & pl.col("energy_method").is_in([ATTRIBUTED, ESTIMATED])
+    ).drop_nulls([MODELLED, "joules"])
+    sums: dict[str, Drift] = {}
+    for endpoint, before, after in both.select("endpoint", MODELLED, "joules").iter_rows():
+        sums.setdefault(endpoint, Drift()).add(before, after)
+    found = (drift.found(endpoint) for endpoint, drift in sorted(sums.items()))
+    return [each for each in found if each is not None]
 
 
 def _less_one(after_j: float, before_j: float) -> float | None:

@@ -14,6 +14,8 @@ from wattshed.serve.target import Target
 
 KEPT_S = 3.0
 """Idle connections are closed before engines do it: uvicorn's default is 5 s."""
+LONGEST_PAGE = 4 * 2**20
+"""Bytes of a page of metrics."""
 BUSY = (429, 503)
 """Statuses that say: not now."""
 FAULTS = (401, 403, 408)
@@ -95,7 +97,7 @@ class Pool:
                 response = await self._session.post(
                     target.url + path,
                     data=body,
-                    headers=headers,
+                    headers={**headers, **target.authorization},
                     allow_redirects=False,
                     timeout=timeout,
                     trace_request_ctx=reused,
@@ -108,17 +110,64 @@ class Pool:
             # Closed, not drained, if it was not read to its end: the engine stops working on it.
             response.close()
 
+    async def metrics_page(self, target: Target, seconds: float) -> str:
+        """What an engine tells Prometheus.
+
+        Raises
+        ------
+        UpstreamError
+        """
+        url, is_own = metrics_url(target), (target.upstream.metrics or "").startswith("/")
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._looks.get(
+                    url,
+                    headers=target.authorization if is_own else {},  # never to another port
+                    allow_redirects=False,
+                ) as response,
+            ):
+                page = await _bounded(response, LONGEST_PAGE)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _failure(error) from None
+        return page.decode("utf-8", "replace")
+
     async def healthy(self, target: Target, seconds: float) -> bool:
         """Whether an engine answers at all."""
         url = target.url + target.upstream.health_path
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._looks.get(url, allow_redirects=False) as response,
+                self._looks.get(
+                    url, headers=target.authorization, allow_redirects=False
+                ) as response,
             ):
                 return response.status < 500
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+
+def metrics_url(target: Target) -> str:
+    """Where an engine tells its load."""
+    place = target.upstream.metrics or ""
+    return target.url + place if place.startswith("/") else place
+
+
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """A body that is no longer than it may be.
+
+    Raises
+    ------
+    UpstreamError
+    """
+    if response.status != 200:
+        raise UpstreamError(f"answered with status {response.status}")
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            raise UpstreamError(f"sent more than {limit} bytes")
+    return bytes(body)
 
 
 def check_status(response: aiohttp.ClientResponse) -> None:

@@ -164,7 +164,7 @@ def _start(
     command: Sequence[str], output: int | IO[str], errors: IO[str], cure: str
 ) -> subprocess.Popen[str]:
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # nosec B603 # the tool of a meter, no shell
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -123,6 +123,7 @@ def infos_of(page: Page, url: str) -> dict[str, MeterInfo]:
             resolution_j=None if point.rules[0].factor == 1 else point.rules[0].factor,
             averaging_s=point.rules[-1].averaging_s,
             note=point.rules[0].metric,
+            limit_w=point.rules[0].limit_w,
         )
         for name, point in page.items()
     }
