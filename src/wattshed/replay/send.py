@@ -36,6 +36,8 @@ CLASS, DEADLINE = "X-Wattshed-Class", "X-Wattshed-Deadline"
 ENDPOINT, REQUEST = "X-Wattshed-Endpoint", "X-Wattshed-Request"
 IDS = (1000, 30000)
 PROMPTS = ("ids", "text")
+KEPT_S = 3.0
+"""Idle connections are closed before servers do it: uvicorn does after 5 s."""
 MAX_READ = 2**20
 """Bytes of an answer that wait to be read."""
 
@@ -272,7 +274,7 @@ def _reason(error: Exception, timeout_s: float) -> str:
 def session_of(door: Door) -> aiohttp.ClientSession:
     """Connections to a gateway, as many as requests are open."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Authorization": f"Bearer {door.key}"} if door.key else {},
         timeout=aiohttp.ClientTimeout(
