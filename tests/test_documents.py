@@ -22,8 +22,13 @@ from wattshed.measure.meter import METERS
 from wattshed.plan.cost import NORMALISATIONS
 from wattshed.plan.files import PlanInputs
 from wattshed.records import (
+    ComparedFigure,
+    Comparison,
     Impact,
     IterationProfile,
+    PairedSaving,
+    ReplayedPolicy,
+    ReplayResults,
     Saving,
     SimulatedPolicy,
     SimulationResults,
@@ -105,6 +110,11 @@ WORDS = {
         *SimulatedPolicy.__struct_fields__,
         *SimulationResults.__struct_fields__,
         *Saving.__struct_fields__,
+        *ReplayedPolicy.__struct_fields__,
+        *ReplayResults.__struct_fields__,
+        *Comparison.__struct_fields__,
+        *ComparedFigure.__struct_fields__,
+        *PairedSaving.__struct_fields__,
         *(column for importer in IMPORTERS.values() for column in importer.columns),
         *(f"`{name}`" for name in RESULT_IMPORTERS),
     ],

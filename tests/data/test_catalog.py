@@ -65,7 +65,7 @@ def test_every_installed_file_is_in_the_catalogue() -> None:
 def test_datasets_are_found_by_kind() -> None:
     assert dataset_names("runs") == ["wilkins-2024"]
     assert "azure-conv-2023" in dataset_names("workload")
-    assert dataset_names("fleet") == ["hybrid-2024", "offline-2024", "mixed-70b"]
+    assert dataset_names("fleet") == ["hybrid-2024", "offline-2024", "mixed-70b", "demo-70b"]
     assert dataset_names("rates") == ["servegen-rates"]
     assert dataset_names("signal") == ["eia-2022-carbon"]
     assert dataset_names("profiles") == ["wilkins-2024-profiles"]

@@ -116,3 +116,16 @@ def test_a_breaker_opens_tries_once_and_closes() -> None:
     breaker.worked()
     assert breaker.allows(3.0)
     assert breaker.retry_after_s(3.0) == 0.0
+
+
+def test_who_ran_beside_is_a_mean_over_tokens_not_over_time() -> None:
+    """Two tokens alone in a second, two beside another in ten: (1 + 1 + 1/2 + 1/2) / 4."""
+    account = Account()
+    first, second = account.begin(10, 0.0), account.begin(10, 0.0)
+    account.run(first, 0.0)
+    account.grow(first, 2)
+    account.run(second, 1.0)
+    account.grow(first, 2)
+    assert account.beside(first, 11.0) == pytest.approx(4 / 3)
+    assert not first.joined
+    assert second.joined

@@ -90,6 +90,15 @@ from wattshed.records.profile import (
     Regression,
     Rule,
 )
+from wattshed.records.replay import (
+    ComparedFigure,
+    Comparison,
+    PairedSaving,
+    ReplayedDeployment,
+    ReplayedEnergy,
+    ReplayedPolicy,
+    ReplayResults,
+)
 from wattshed.records.route import Decision, Endpoint, Request, Served, Told, Weighed
 from wattshed.records.simulation import (
     ClassResult,
@@ -112,6 +121,8 @@ __all__ = [
     "Certificate",
     "ClassResult",
     "ClockResponse",
+    "ComparedFigure",
+    "Comparison",
     "ContextCost",
     "Curve",
     "CurvePoint",
@@ -158,6 +169,7 @@ __all__ = [
     "MeterKind",
     "MeterStatus",
     "OutOfSample",
+    "PairedSaving",
     "Pareto",
     "Plan",
     "Policy",
@@ -171,6 +183,10 @@ __all__ = [
     "QueryModel",
     "Reading",
     "Regression",
+    "ReplayResults",
+    "ReplayedDeployment",
+    "ReplayedEnergy",
+    "ReplayedPolicy",
     "Request",
     "Robust",
     "Rule",

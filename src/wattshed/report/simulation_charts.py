@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from wattshed.records import Distribution, SimulatedPolicy, SimulationResults, Stack
+from wattshed.records import (
+    Distribution,
+    ReplayedPolicy,
+    SimulatedPolicy,
+    SimulationResults,
+    Stack,
+)
 from wattshed.report.document import Chart, Series
 from wattshed.report.simulation_tables import percent
 from wattshed.units import SECONDS_PER_HOUR, kw, kwh
@@ -120,9 +126,16 @@ def _power_chart(
 
 def latency_charts(found: SimulationResults) -> list[Chart]:
     """Cumulative distributions of the latencies, with the limits of the SLO."""
+    return latency_curves(found.policies)
+
+
+def latency_curves(
+    policies: Sequence[SimulatedPolicy | ReplayedPolicy], told: str | None = None
+) -> list[Chart]:
+    """The same of contenders that were simulated or replayed; `told` is set below instead."""
     charts = []
     for field, (name, title, of, limit, note) in LATENCIES.items():
-        curves = [(p.label, p.cdf[field]) for p in found.policies if field in p.cdf]
+        curves = [(p.label, p.cdf[field]) for p in policies if field in p.cdf]
         if not curves:
             continue
         charts.append(
@@ -131,9 +144,9 @@ def latency_charts(found: SimulationResults) -> list[Chart]:
                 title,
                 f"{name} (s)",
                 f"part of {of} (%)",
-                [*(_curve(label, cdf) for label, cdf in curves), *_limits(found, limit)],
+                [*(_curve(label, cdf) for label, cdf in curves), *_limits(policies[0], limit)],
                 x_scale="log10",
-                note=note,
+                note=note if told is None else told,
             )
         )
     return charts
@@ -143,10 +156,10 @@ def _curve(label: str, cdf: Distribution) -> Series:
     return Series(label, list(cdf.value), [100 * part for part in cdf.part], style="line")
 
 
-def _limits(found: SimulationResults, field: str) -> list[Series]:
+def _limits(policy: SimulatedPolicy | ReplayedPolicy, field: str) -> list[Series]:
     """A vertical line for each limit, with the classes that have it."""
     limits: dict[float, list[str]] = {}
-    for c in found.policies[0].classes:
+    for c in policy.classes:
         value: float | None = getattr(c, field)
         if value is not None:
             limits.setdefault(value, []).append(c.name)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from wattshed.records import Interval, Latency, Saving, SimulatedPolicy, SimulationResults
+from wattshed.records import (
+    Interval,
+    Latency,
+    ReplayedPolicy,
+    ReplayResults,
+    Saving,
+    SimulatedPolicy,
+    SimulationResults,
+)
 from wattshed.report.document import Cell, Table
 from wattshed.report.text import DASH, format_number
 from wattshed.units import kwh
@@ -93,7 +101,7 @@ def contenders_table(found: SimulationResults) -> Table:
     )
 
 
-def latency_table(found: SimulationResults) -> Table:
+def latency_table(found: SimulationResults | ReplayResults) -> Table:
     """Means and quantiles of all latencies."""
     rows: list[list[Cell]] = [
         [p.label, name, each.mean, each.p50, each.p90, each.p99, each.max]
@@ -112,7 +120,7 @@ def latency_table(found: SimulationResults) -> Table:
     )
 
 
-def classes_table(found: SimulationResults) -> Table:
+def classes_table(found: SimulationResults | ReplayResults) -> Table:
     """Each SLO class of each contender."""
     rows: list[list[Cell]] = [
         [
@@ -256,7 +264,7 @@ def percent(part: float | None) -> float | None:
     return None if part is None else known(100 * part)
 
 
-def kept(p: SimulatedPolicy, attainment: float | None) -> float | None:
+def kept(p: SimulatedPolicy | ReplayedPolicy, attainment: float | None) -> float | None:
     """Promises kept, in percent; None where a contender was stopped and had yet to keep some."""
     return None if p.partial else percent(attainment)
 

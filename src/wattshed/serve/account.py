@@ -23,6 +23,10 @@ class Flight:
     ----------
     context_tokens : int
         That it holds once its prompt is processed.
+    joined : bool
+        Others were decoding when its prompt was processed.
+    steps, shares : float
+        Tokens that came of it, and the sum of its parts of the steps that made them.
     """
 
     input_tokens: int
@@ -31,6 +35,9 @@ class Flight:
     context_tokens: int = 0
     running: bool = False
     ended: bool = False
+    joined: bool = False
+    steps: float = 0.0
+    shares: float = 0.0
 
 
 @dataclass
@@ -91,7 +98,7 @@ class Account:
         if flight.running or flight.ended:
             return
         self._integrate(now_s)
-        flight.running = True
+        flight.running, flight.joined = True, self.running > 0
         flight.run_s, flight.part_s = now_s, self._part_s
         flight.context_tokens += flight.input_tokens
         self.waiting -= 1
@@ -101,6 +108,9 @@ class Account:
 
     def grow(self, flight: Flight, tokens: int) -> None:
         """Its answer has grown."""
+        if flight.running:
+            flight.steps += tokens
+            flight.shares += tokens / self.running
         flight.context_tokens += tokens
         self.context_tokens += tokens
 
@@ -119,11 +129,14 @@ class Account:
             self.prompt_tokens -= flight.input_tokens
 
     def beside(self, flight: Flight, now_s: float) -> float:
-        """How many requests ran since it does, it included: the harmonic mean over time.
+        """How many requests ran since it does, it included: the harmonic mean over its tokens.
 
-        Whatever a replica takes for itself in that time, shared equally by those who run at each
-        moment, is the part of one in so many.
+        Whatever a replica takes for itself in a step, shared equally by those who are in it, is
+        the part of one in so many. Over time it would be too many: fuller steps take longer. Of an
+        answer whose tokens were not seen it is the mean over time all the same.
         """
+        if flight.shares:
+            return max(1.0, flight.steps / flight.shares)
         self._integrate(now_s)
         part_s = self._part_s - flight.part_s
         return max(1.0, (now_s - flight.run_s) / part_s) if flight.running and part_s > 0 else 1.0

@@ -26,7 +26,8 @@ def listening(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
         If the address is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family)
+    # Named, because asyncio sends small pieces at once only on sockets that say they are TCP's.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))

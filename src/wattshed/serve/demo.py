@@ -12,7 +12,7 @@ from wattshed.records import Upstream
 from wattshed.serve.background import background
 from wattshed.serve.simulated import POWER, simulated_app
 
-FLEET, DEPLOYMENTS = "mixed-70b", ("a100-tp8", "h100-tp4")
+FLEET = "demo-70b"
 MODELS = ["llama-2-70b"]
 
 
@@ -26,14 +26,13 @@ def demo_fleet(speed: float = 1.0) -> Iterator[Fleet]:
         How many times faster than their profiles say. Energies stay those of the profiles.
     """
     fleet = load_fleet(FLEET)
-    chosen = [structs.replace(d, replicas=1) for d in fleet.deployments if d.name in DEPLOYMENTS]
     with ExitStack() as stack:
-        urls = [stack.enter_context(background(simulated_app(d, speed))) for d in chosen]
+        urls = [stack.enter_context(background(simulated_app(d, speed))) for d in fleet.deployments]
         live = [
             structs.replace(
                 d, upstream=Upstream([url], MODELS, metrics="/metrics", meters=[meter_of(url)])
             )
-            for d, url in zip(chosen, urls, strict=True)
+            for d, url in zip(fleet.deployments, urls, strict=True)
         ]
         yield structs.replace(fleet, deployments=live)
 

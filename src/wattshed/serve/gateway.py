@@ -103,6 +103,8 @@ class Gateway:
         Everybody may ask without them.
     estimator : TokenEstimator, optional
     lengths : LengthPredictor, optional
+    clock : callable
+        Seconds that never jump.
     setup : Setup, optional
         Of fleet and decider, if it is made already.
 
@@ -117,7 +119,7 @@ class Gateway:
         for people.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one thing that may be chosen
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         fleet: Fleet,
         decider: Decider,
@@ -127,6 +129,7 @@ class Gateway:
         keys: Keys | None = None,
         estimator: TokenEstimator | None = None,
         lengths: LengthPredictor | None = None,
+        clock: Callable[[], float] = time.monotonic,
         setup: Setup | None = None,
     ) -> None:
         self.setup, self.ledger = setup or make_setup(fleet, decider), ledger
@@ -135,7 +138,7 @@ class Gateway:
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
         self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
-        self.clock, self.wall = time.monotonic, time.time
+        self.clock, self.wall = clock, time.time
         self.waiting = WaitingRoom(self.settings.seats)
         self.door = Door(ledger)
         self._prefix, self._numbers = secrets.token_hex(10), itertools.count()

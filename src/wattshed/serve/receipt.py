@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from wattshed.profiles import predict_draws
 from wattshed.records import Boundary, Deployment, IterationProfile
 from wattshed.serve.answer import Usage
 from wattshed.serving import engine_settings
+from wattshed.steps import step_coefficients
 
 LEVELS = (2.5, 97.5)
 """Percentiles of the bootstrap draws that an interval spans."""
@@ -52,6 +54,19 @@ class Receipt(msgspec.Struct, frozen=True):
         return {name: getattr(self, name) for name in names}
 
 
+def between(one: Receipt, other: Receipt | None, part: float) -> Receipt | None:
+    """A part of the way from one receipt to another."""
+    if other is None:
+        return None
+
+    def mean(name: str) -> Any:
+        a, b = getattr(one, name), getattr(other, name)
+        return None if a is None or b is None else a + part * (b - a)
+
+    known = {name: mean(name) for name in ("joules", "idle_joules", "low", "high")}
+    return structs.replace(one, **known, extrapolated=one.extrapolated or other.extrapolated)
+
+
 class Receipts:
     """Receipts of a deployment.
 
@@ -68,7 +83,7 @@ class Receipts:
             self._batch = engine_settings(deployment).max_batch
         self._known = lru_cache(maxsize=65_536)(self._predict)
 
-    def of(self, used: Usage, beside: float) -> Receipt | None:
+    def of(self, used: Usage, beside: float, joined: bool = False) -> Receipt | None:
         """The receipt of a request; None where the profile predicts no energy above 0.
 
         Parameters
@@ -76,11 +91,21 @@ class Receipts:
         used : Usage
         beside : float
             Requests that were decoded together in the mean, this one included.
+        joined : bool
+            Others were decoding when its prompt was processed: one pass over the weights served
+            both, which the simulator credits to the prompt, too.
         """
-        batch = min(max(1, round(beside)), self._batch)
-        return self._known(max(1, used.input_tokens), max(1, used.output_tokens), batch)
+        beside = min(max(1.0, beside), self._batch)
+        few, many = math.floor(beside), math.ceil(beside)
+        tokens = max(1, used.input_tokens), max(1, used.output_tokens)
+        least = self._known(*tokens, few, joined)
+        if few == many or least is None:
+            return least
+        # Shares of steps are affine in 1 / batch, whose mean the harmonic mean stands for.
+        part = (1 / few - 1 / beside) / (1 / few - 1 / many)
+        return between(least, self._known(*tokens, many, joined), part)
 
-    def _predict(self, m: int, n: int, batch: int) -> Receipt | None:
+    def _predict(self, m: int, n: int, batch: int, joined: bool) -> Receipt | None:
         deployment, profile = self._deployment, self._deployment.profile
         tokens = np.array([float(m)]), np.array([float(n)])
         if isinstance(profile, IterationProfile):
@@ -90,7 +115,8 @@ class Receipts:
             return None
         idle_w = self._idle_w or 0.0
         added_w = deployment.host_power_w - idle_w
-        busy_s = float(found.busy_s[0])
+        shared_j, shared_s = self._shared(m) if joined else (0.0, 0.0)
+        busy_s = float(found.busy_s[0]) - shared_s
         low = high = None
         if not isinstance(profile, IterationProfile):
             draws = predict_draws(profile, *tokens)
@@ -98,7 +124,7 @@ class Receipts:
                 net = draws[0] + added_w * draws[1]
                 low, high = (float(value) for value in np.percentile(net, LEVELS))
         return Receipt(
-            float(found.energy_j[0]) + added_w * busy_s,
+            float(found.energy_j[0]) - shared_j + added_w * busy_s,
             None if self._idle_w is None else idle_w * busy_s,
             low,
             high,
@@ -106,6 +132,16 @@ class Receipts:
             profile.boundary,
             bool(found.extrapolated[0]),
         )
+
+    def _shared(self, m: int) -> tuple[float, float]:
+        """Joules and seconds that the steps of a prompt share with those that decode beside it."""
+        deployment, profile = self._deployment, self._deployment.profile
+        if not isinstance(profile, IterationProfile):
+            return 0.0, 0.0
+        settings = engine_settings(deployment)
+        found = step_coefficients(profile, settings.clock)
+        steps = -(-m // settings.chunk_tokens)
+        return steps * found.shared_j, steps * found.shared_s
 
 
 def idle_power_w(deployment: Deployment) -> float | None:

@@ -177,7 +177,7 @@ class Relay:
 
     def _energy(self, used: Usage) -> dict[str, Any]:
         beside = self.target.account.beside(self.flight, self._clock())
-        self.call.receipt = self._receipts.of(used, beside)
+        self.call.receipt = self._receipts.of(used, beside, self.flight.joined)
         return self.call.receipt.words() if self.call.receipt else {}
 
     def _served(self, used: Usage) -> None:

@@ -109,7 +109,9 @@ def warm_up(policy: Policy, gateway: Gateway) -> None:
     gateway : Gateway
     """
     endpoints = [Endpoint(t.name, t.deployment.name) for t in gateway.targets]
-    policy.decide(Request("warm-up", 100, 100.0), endpoints, 0.0)
+    request = Request("warm-up", 100, 100.0)
+    policy.decide(request, endpoints, 0.0)
+    gateway.setup.outlooks.of(request)
     if isinstance(policy, Telling):
         tell = policy.told()
         if tell is not None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
@@ -134,6 +135,8 @@ def simulated_app(
         engine = SimulatedEngine(deployment, speed, dialect or Dialect())
         app.state.engine = engine
         running = asyncio.create_task(engine.pace.run())
+        async with anyio.create_task_group():
+            pass  # what streams need is loaded now: the first request would be 70 ms late
         yield
         running.cancel()
 

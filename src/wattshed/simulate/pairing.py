@@ -138,17 +138,24 @@ def saving_of(
     equal = reached or abs(difference) <= NEAR
     interval = interval_of(savings) if len(savings) > 1 else None
     saving = float(savings.mean())
-    sentence = _sentence(ours[0].label, theirs[0].label, saving, interval, equal, difference)
+    sentence = sentence_of(ours[0].label, theirs[0].label, saving, interval, equal, difference)
     return Saving(
         ours[0].label, theirs[0].label, saving, interval, float(difference), bool(equal), sentence
     )
 
 
-def _sentence(
-    ours: str, theirs: str, saving: float, interval: Interval | None, equal: bool, difference: float
+def sentence_of(
+    ours: str,
+    theirs: str,
+    saving: float,
+    interval: Interval | None,
+    equal: bool,
+    difference: float,
+    energy: str = "energy per request",
 ) -> str:
+    """A saving in words, e.g. why it is no saving."""
     less = "less" if saving >= 0 else "more"
-    text = f"{ours} needs {abs(saving):.1%} {less} energy per request than {theirs}"
+    text = f"{ours} needs {abs(saving):.1%} {less} {energy} than {theirs}"
     if interval is not None:
         ends = sorted(abs(end) if _one_sided(interval) else end for end in _ends(interval, saving))
         text += f" (95 %: {ends[0]:.1%} to {ends[1]:.1%})"

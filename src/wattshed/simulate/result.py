@@ -41,8 +41,33 @@ class Timeline:
     by_state_j: Array
 
 
+class Timed:
+    """Latencies of requests (Q) from when they arrived, or were due."""
+
+    requests: Requests
+    first_token_s: Array
+    finish_s: Array
+
+    @property
+    def ttft_s(self) -> Array:
+        """From arrival to the first token, (Q,)."""
+        return self.first_token_s - self.requests.arrival_s
+
+    @property
+    def e2e_s(self) -> Array:
+        """From arrival to the last token, (Q,)."""
+        return self.finish_s - self.requests.arrival_s
+
+    @property
+    def tpot_s(self) -> Array:
+        """Mean time between the tokens of a request, (Q,); nan with one token."""
+        later = self.requests.output_tokens - 1.0
+        span = self.finish_s - self.first_token_s
+        return np.asarray(span / np.where(later > 0, later, np.nan))
+
+
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Timed):
     """Requests (Q) as they were served by replicas (N).
 
     Times of requests that were not served are nan; energy is what was spent on them in any case.
@@ -128,23 +153,6 @@ class Simulation:
     def wait_s(self) -> Array:
         """From arrival to admission, (Q,)."""
         return self.start_s - self.requests.arrival_s
-
-    @property
-    def ttft_s(self) -> Array:
-        """From arrival to the first token, (Q,)."""
-        return self.first_token_s - self.requests.arrival_s
-
-    @property
-    def e2e_s(self) -> Array:
-        """From arrival to the last token, (Q,)."""
-        return self.finish_s - self.requests.arrival_s
-
-    @property
-    def tpot_s(self) -> Array:
-        """Mean time between the tokens of a request, (Q,); nan with one token."""
-        later = self.requests.output_tokens - 1.0
-        span = self.finish_s - self.first_token_s
-        return np.asarray(span / np.where(later > 0, later, np.nan))
 
     @property
     def dynamic_energy_j(self) -> Array:

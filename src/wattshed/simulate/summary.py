@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,46 @@ POINTS = 201
 """Of a distribution, for a picture."""
 SHOWN_REPLICAS = 64
 """More than these are not drawn one by one."""
+
+
+class Outcome(Protocol):
+    """What became of requests (Q), simulated or live; see `Simulation`."""
+
+    @property
+    def requests(self) -> Requests:
+        """As they came."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether it was stopped before its end."""
+
+    @property
+    def fate(self) -> NDArray[np.integer]:
+        """See `FATES`."""
+
+    @property
+    def served(self) -> NDArray[np.bool_]:
+        """Which were served."""
+
+    @property
+    def ttft_s(self) -> Array:
+        """To the first token."""
+
+    @property
+    def tpot_s(self) -> Array:
+        """Mean between tokens."""
+
+    @property
+    def longest_gap_s(self) -> Array:
+        """Longest between tokens."""
+
+    @property
+    def e2e_s(self) -> Array:
+        """To the last token."""
+
+    @property
+    def dynamic_energy_j(self) -> Array:
+        """What each adds."""
 
 
 def summarise(  # noqa: PLR0913 - what is found, and how it came about
@@ -99,12 +140,12 @@ def summarise(  # noqa: PLR0913 - what is found, and how it came about
     )
 
 
-def judged_of(found: Simulation) -> NDArray[np.bool_]:
+def judged_of(found: Outcome) -> NDArray[np.bool_]:
     """Requests (Q,) of which it is known what became of them: if it was stopped, not of all."""
     return np.asarray(found.fate != WAITING) if found.partial else np.ones(len(found.fate), bool)
 
 
-def attained(found: Simulation, promises: Promises) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def attained(found: Outcome, promises: Promises) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which requests (Q,) were served within their limits: by TPOT, and token by token.
 
     What is not known of a request, such as the first token of some one-query deployments, does
@@ -166,9 +207,7 @@ def latency_of_gaps(gaps: Gaps | None, found: Simulation) -> Latency:
     return Latency(gaps.mean_s, *(gaps.quantile_s(level) for level in (0.5, 0.9, 0.99, 1.0)))
 
 
-def classes_of(
-    found: Simulation, slo: dict[str, Slo], kept: NDArray[np.bool_]
-) -> list[ClassResult]:
+def classes_of(found: Outcome, slo: dict[str, Slo], kept: NDArray[np.bool_]) -> list[ClassResult]:
     """Requests by SLO class."""
     requests = found.requests
     assert requests.group is not None
@@ -180,7 +219,7 @@ def classes_of(
 
 
 def _class_of(
-    found: Simulation,
+    found: Outcome,
     name: str,
     slo: dict[str, Slo],
     inside: NDArray[np.bool_],
@@ -286,14 +325,14 @@ def distributions_of(found: Simulation) -> dict[str, Distribution]:
     """Cumulative distributions of TTFT, TBT and E2E."""
     served = found.served
     curves = {
-        "ttft_s": _distribution(found.ttft_s[served]),
-        "e2e_s": _distribution(found.e2e_s[served]),
+        "ttft_s": distribution_of(found.ttft_s[served]),
+        "e2e_s": distribution_of(found.e2e_s[served]),
     }
     gaps = all_gaps(found)
     if gaps is not None and gaps.count:
         curves["tbt_s"] = _distribution_of_gaps(gaps)
     else:
-        curves["tbt_s"] = _distribution(found.tpot_s[served])
+        curves["tbt_s"] = distribution_of(found.tpot_s[served])
     return curves
 
 
@@ -303,7 +342,8 @@ def _distribution_of_gaps(gaps: Gaps) -> Distribution:
     return Distribution(at.tolist(), [gaps.at_most(float(value)) / gaps.count for value in at])
 
 
-def _distribution(values: Array) -> Distribution:
+def distribution_of(values: Array) -> Distribution:
+    """Cumulative distribution of times, those that are not known left out."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Distribution([], [])

@@ -29,6 +29,7 @@ class Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: Details | None = None
+    energy: Any = None
 
 
 class Timings(msgspec.Struct):
@@ -92,6 +93,8 @@ class Tally:
         The server said that the answer is complete.
     whole : bool
         The answer came at once, not as a stream.
+    energy : object
+        ``usage.energy``, as a gateway words it; None if nobody told it.
     """
 
     arrived_ns: list[int] = field(default_factory=list)
@@ -102,6 +105,7 @@ class Tally:
     cached_tokens: int | None = None
     finished: bool = False
     whole: bool = False
+    energy: Any = None
 
     def add_line(self, line: str, t_ns: int, where: str) -> None:
         """Take in one line of a stream: an event, a comment or nothing.
@@ -146,6 +150,7 @@ class Tally:
         if usage is not None:
             self.input_tokens = _either(usage.prompt_tokens, self.input_tokens)
             self.output_tokens = _either(usage.completion_tokens, self.output_tokens)
+            self.energy = self.energy if usage.energy is None else usage.energy
             if usage.prompt_tokens_details is not None:
                 self.cached_tokens = usage.prompt_tokens_details.cached_tokens
         if chunk.timings is not None:
