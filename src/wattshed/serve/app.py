@@ -31,6 +31,7 @@ from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 from wattshed.serve.scraping import scrape_for_ever
+from wattshed.serve.whole import Wholes
 
 log = logging.getLogger("wattshed.serve")
 
@@ -57,6 +58,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
     recent.followers.append(RecordMetrics(pages.registry).observe)
+    gateway.metering.observers.append(Wholes(recent).observe)
     app = Application(
         gateway,
         routes=[
