@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wattshed.errors import ParameterError
+from wattshed.measure.amd import AmdGpu, find_gpus
 from wattshed.measure.campaign.guard import Observation
 from wattshed.measure.gpu_state import combine
-from wattshed.measure.meters.amd import AmdGpu, find_gpus
 
 SENSORS = ("HOTSPOT", "EDGE")
 
