@@ -32,7 +32,13 @@ def start(folder: Path, trials: int, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        preexec_fn=listen,
     )
+
+
+def listen() -> None:
+    """It is ignored where tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def lines_in(path: Path) -> int:
