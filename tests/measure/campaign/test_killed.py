@@ -32,7 +32,7 @@ def start(folder: Path, trials: int, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        preexec_fn=listen,
+        preexec_fn=listen,  # noqa: PLW1509 - nothing here starts threads
     )
 
 
