@@ -29,9 +29,10 @@ from wattshed.records import Upstream
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background
 from wattshed.serve.decide import Decider
-from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.gateway import Gateway
 from wattshed.serve.keys import Keys
 from wattshed.serve.ledger import Ledger
+from wattshed.serve.settings import Settings
 
 NAMES = ("a100-tp8", "h100-tp8", "h100-tp4")
 

@@ -15,7 +15,7 @@ import pytest
 
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.gateway import Settings
+from wattshed.serve.settings import Settings
 from wattshed.serve.simulated import Dialect, simulated_app
 
 DEPLOYMENTS = load_fleet("mixed-70b").deployments

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from wattshed.errors import FileError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import Bucket, Holder, KeyEntry, Keys, load_keys
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.settings import Settings
 from wattshed.serve.simulated import simulated_app
 
 CHAT = "/v1/chat/completions"

@@ -199,13 +199,14 @@ def serve(
         from wattshed.serve.background import listening
         from wattshed.serve.canary import Canary
         from wattshed.serve.decide import Decider, make_policy
-        from wattshed.serve.gateway import Gateway, Settings
+        from wattshed.serve.gateway import Gateway
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.logs import log_request, set_up_logs, start_log
         from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
+        from wattshed.serve.settings import Settings
         from wattshed.serve.setup import make_setup
 
         set_up_logs(log_format, log_level)

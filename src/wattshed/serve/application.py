@@ -12,10 +12,11 @@ from wattshed.fleet import Fleet, load_fleet
 from wattshed.serve.app import gateway_app
 from wattshed.serve.canary import Canary
 from wattshed.serve.decide import Decider
-from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.gateway import Gateway
 from wattshed.serve.keys import load_keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.reload import Reloader
+from wattshed.serve.settings import Settings
 from wattshed.serve.target import Targets
 
 
