@@ -22,8 +22,9 @@ from starlette.types import ASGIApp
 from wattshed.cli import main
 from wattshed.fleet import Fleet
 from wattshed.records import Upstream
+from wattshed.replay.door import Door
 from wattshed.replay.outcome import Replay
-from wattshed.replay.send import Door, replaying
+from wattshed.replay.send import replaying
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background, listening
 from wattshed.serve.decide import Decider

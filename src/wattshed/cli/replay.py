@@ -161,8 +161,9 @@ def replay(
     with errors_at_the_edge():
         check_packages()
         from wattshed.replay.compare import load_others
+        from wattshed.replay.door import Door, check_url
+        from wattshed.replay.knock import knock
         from wattshed.replay.run import replay_workload
-        from wattshed.replay.send import Door, check_url, knock
 
         key, exact = key_of(key_env), not free_lengths
         place = check_url(url)
