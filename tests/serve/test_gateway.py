@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -189,7 +190,9 @@ def test_a_stream_is_the_engines_but_for_its_energy(
     }
 
 
-def test_responses_pass_through(live: Callable[..., Any], raw_engine: Callable[..., Any]) -> None:
+def test_responses_pass_through_but_for_the_energy(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
     usage = b'{"input_tokens":5,"output_tokens":1}'
     events = [
         b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta"}\n\n',
@@ -197,8 +200,11 @@ def test_responses_pass_through(live: Callable[..., Any], raw_engine: Callable[.
     ]
     started = live(raw_engine(stream_answer(*events)).url)
     ask = {"model": "llama", "input": "hello", "stream": True}
-    assert HTTP.post(started.url + "/v1/responses", json=ask).content == b"".join(events)
+    found = HTTP.post(started.url + "/v1/responses", json=ask).content
+    (energy,) = re.findall(rb',"energy":({[^}]*})', found)
+    assert found.replace(b',"energy":' + energy, b"") == b"".join(events)
     (row,) = started.rows()
+    assert json.loads(energy)["joules"] == row["joules"]
     assert (row["input_tokens"], row["output_tokens"], row["outcome"]) == (5, 1, "served")
 
 

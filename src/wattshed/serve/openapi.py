@@ -19,7 +19,7 @@ SUMMARIES = {
     CHAT: "Answer a conversation.",
     COMPLETIONS: "Go on with a text.",
     EMBEDDINGS: "Embed texts.",
-    RESPONSES: "Answer, in the words of the Responses API; passed through.",
+    RESPONSES: "Answer, in the words of the Responses API; all but usage passes through.",
 }
 ERRORS = {
     400: "The request is wrong, or no endpoint may serve it.",
