@@ -19,6 +19,8 @@ from wattshed.steps import step_coefficients
 
 LEVELS = (2.5, 97.5)
 """Percentiles of the bootstrap draws that an interval spans."""
+REMEMBERED = 8192
+"""Receipts of a deployment that are kept, of about 370 bytes each; see `decide.SIZES`."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -81,7 +83,7 @@ class Receipts:
         self._idle_w = idle_power_w(deployment)
         if isinstance(deployment.profile, IterationProfile):
             self._batch = engine_settings(deployment).max_batch
-        self._known = lru_cache(maxsize=65_536)(self._predict)
+        self._known = lru_cache(maxsize=REMEMBERED)(self._predict)
 
     def of(self, used: Usage, beside: float, joined: bool = False) -> Receipt | None:
         """The receipt of a request; None where the profile predicts no energy above 0.

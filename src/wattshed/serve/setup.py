@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wattshed.fleet import Fleet
 from wattshed.route.outlook import Outlooks
-from wattshed.serve.decide import Decider
+from wattshed.serve.decide import SIZES, Decider
 from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.target import Targets
 from wattshed.simulate.naming import without_slo
@@ -35,4 +35,5 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
     if before is not None and before.decider.is_off:
         decider.switch_off()
     watches = open_watches(targets, before.watches if before else ())
-    return Setup(fleet, decider, targets, Outlooks(without_slo(fleet)), watches)
+    outlooks = Outlooks(without_slo(fleet), remembered=SIZES)
+    return Setup(fleet, decider, targets, outlooks, watches)
