@@ -154,7 +154,8 @@ def test_an_answer_is_the_engines_but_for_its_energy(
     live: Callable[..., Any], raw_engine: Callable[..., Any]
 ) -> None:
     headers = (b"content-type: application/json", b"x-engine: 7", b"connection: x-hop", b"x-hop: 1")
-    engine = raw_engine(answering(http_answer(WHOLE, *headers)))
+    of_a_gateway = (b"X-Energy-Joules: 9", b"x-energy-boundary: host", b"X-Wattshed-Request: r")
+    engine = raw_engine(answering(http_answer(WHOLE, *headers, *of_a_gateway)))
     started = live(engine.url)
     found = HTTP.post(started.url + CHAT, json=ASK)
     energy = found.json()["usage"]["energy"]
@@ -166,6 +167,8 @@ def test_an_answer_is_the_engines_but_for_its_energy(
     assert found.headers["x-engine"] == "7"
     assert "x-hop" not in found.headers
     assert found.headers["x-wattshed-endpoint"] == "a100-tp8/0"
+    assert found.headers["x-wattshed-request"] == started.rows()[0]["id"]
+    assert "x-energy-boundary" not in found.headers
 
 
 @pytest.mark.parametrize("asks", [True, False])
