@@ -56,6 +56,9 @@ class Intake:
         candidates = _candidates(setup.targets, ask.model)
         if holder is not None:
             holder.check_model(ask.model)
+        slo_class, deadline_s = _slo_class(setup.fleet, headers), _deadline_s(headers)
+        wish = read_wish(headers)
+        if holder is not None:  # last: what is refused is not charged
             holder.admit(self._clock())
         tenant = newcomer.tenant
         m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
@@ -65,13 +68,13 @@ class Intake:
             self.new_id(),
             m,
             foreseen.mean,
-            _slo_class(setup.fleet, headers),
+            slo_class,
             self._clock(),
-            _deadline_s(headers),
+            deadline_s,
             ask.max_tokens,
             foreseen.late,
             tenant,
-            *read_wish(headers),
+            *wish,
         )
         forward = forwarded(headers)
         forward["content-type"] = "application/json"
