@@ -150,9 +150,7 @@ def engine() -> Iterator[str]:
         yield url
 
 
-def test_a_request_with_a_wrong_header_is_not_charged(
-    live: Callable[..., Any], engine: str
-) -> None:
+def test_a_wrong_header_is_not_charged(live: Callable[..., Any], engine: str) -> None:
     started = live(engine, keys=Keys([entry("k", requests_per_minute=1.0)]))
     for wrong in ({CLASS: "none"}, {DEADLINE: "soon"}, {LAMBDA: "2"}, {GREENEST: "perhaps"}):
         headers = {**bearer("k"), **wrong}
