@@ -23,7 +23,7 @@ from wattshed.cli.shared import (
     workload_option_of,
 )
 from wattshed.cli.simulated import sources_of
-from wattshed.cli.traffic import parse_arrivals, traffic_options
+from wattshed.cli.traffic import parse_arrivals, promise_options, traffic_options
 from wattshed.records import Fleet
 
 if TYPE_CHECKING:
@@ -55,26 +55,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
     metavar="FILE|NAME",
     help="The fleet behind the gateway: its promises, and what its idle replicas draw.",
 )
-@click.option(
-    "--slo",
-    "slos",
-    multiple=True,
-    metavar="[CLASS:]KEY=S,...",
-    help="Latency that is promised, instead of the fleet's [slo.CLASS]: ttft, tbt and e2e in"
-    " seconds. Repeatable.",
-)
-@click.option(
-    "--target",
-    type=float,
-    default=0.99,
-    show_default=True,
-    help="Part of the promises from which on two attainments count as equal.",
-)
-@click.option(
-    "--every-token",
-    is_flag=True,
-    help="The limit between tokens holds for each of them, not for the mean of a request.",
-)
+@promise_options("Part of the promises from which on two attainments count as equal.")
 @click.option(
     "--engine-speed",
     type=float,

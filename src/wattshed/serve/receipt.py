@@ -14,7 +14,7 @@ from wattshed.plan.service import serve
 from wattshed.profiles import predict_draws
 from wattshed.records import Boundary, Deployment, IterationProfile
 from wattshed.serve.answer import Usage
-from wattshed.serving import engine_settings
+from wattshed.serving import engine_settings, idle_power_w
 from wattshed.steps import step_coefficients
 
 LEVELS = (2.5, 97.5)
@@ -144,10 +144,3 @@ class Receipts:
         found = step_coefficients(profile, settings.clock)
         steps = -(-m // settings.chunk_tokens)
         return steps * found.shared_j, steps * found.shared_s
-
-
-def idle_power_w(deployment: Deployment) -> float | None:
-    """Power of a replica that is idle with its model loaded; None where it is not known."""
-    if isinstance(deployment.profile, IterationProfile):
-        return engine_settings(deployment).idle_power_w
-    return deployment.idle_power_w
