@@ -54,12 +54,13 @@ written: $(STAMPS)/core ## write what is generated: docs/reference/cli.md, findi
 	$(BIN)/python tools/cli_reference.py
 	$(BIN)/python tools/readme.py
 
-bench: $(STAMPS)/core ## time the installed commands against their targets
+bench: $(STAMPS)/core $(STAMPS)/peers ## time the installed commands against their targets
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/assign.py
 	$(BIN)/python benchmarks/route.py
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/windows.py
+	$(BIN)/python benchmarks/serve.py --litellm $(VENV)/peers/bin/litellm
 
 # Time limits are part of what these tests show, so they run one at a time.
 acceptance: $(STAMPS)/test $(STAMPS)/engines $(STAMPS)/browser $(STAMPS)/audit $(STAMPS)/postgres ## run the slow tests, and those against ../shared where it exists
@@ -120,6 +121,17 @@ $(STAMPS)/browser: | $(STAMPS)/venv
 		echo "installing Chromium and its driver"; \
 		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null; \
 	} || { echo "make acceptance needs chromium and chromedriver, which apt-get could not install: install them" >&2; exit 1; }
+	@touch $@
+
+# What the gateway is timed beside: nginx, of the system or Debian's, and LiteLLM in an environment of its own.
+$(STAMPS)/peers: | $(STAMPS)/deps-serve
+	@{ command -v nginx && command -v wrk; } >/dev/null || { \
+		echo "installing nginx and wrk"; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends nginx-light wrk >/dev/null; \
+	} || { echo "make bench needs nginx and wrk, which apt-get could not install: install them" >&2; exit 1; }
+	@echo "installing LiteLLM"
+	@$(PYTHON) -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip -qq --disable-pip-version-check --no-input install "litellm[proxy]"
 	@touch $@
 
 # A PostgreSQL server for the test of the ledger: the system's, else one from a wheel.

@@ -54,7 +54,7 @@ ASKED = {
     "max_tokens": 16,
 }
 PATH = "/v1/chat/completions"
-STREAMS, TOKENS, GAP_S = 64, 150, 0.02
+STREAMS, TOKENS, GAP_S = 64, 400, 0.02
 TARGETS = {
     "json_of_nginx": ("at least", 0.15),
     "json_of_litellm": ("at least", 30.0),

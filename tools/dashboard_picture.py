@@ -1,19 +1,21 @@
-"""Write docs/images/dashboard.png: the dashboard of `wattshed serve --demo` under some load.
+"""Write docs/images/dashboard.png: the dashboard of a demo that `wattshed replay` sends queries.
 
-Needs Chromium and its driver (Debian: chromium, chromium-driver) and the extra `test`. With
+The demo is `wattshed serve --demo --shadow round-robin`, and the workload that of
+docs/how-to/compare-live-and-simulated.md. What the picture says was saved is printed, too. Needs
+Chromium and its driver (Debian: chromium, chromium-driver) and the extras `serve` and `test`. With
 --folder it writes three pictures there instead: light, dark, and as narrow as a telephone.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,9 +25,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 PICTURE = Path(__file__).parent.parent / "docs/images/dashboard.png"
+WIDTH = 1400
+"""Of it: so that the search shows how energies are known."""
 COLOURS = 96
 """Of a picture: enough for its letters, and a third of the size."""
 CHAT = "/v1/chat/completions"
+WATTSHED = (sys.executable, "-m", "wattshed")
+WORKLOAD = ("--fleet", "demo-70b", "--workload", "azure-conv-2023")
 SHORTEN = "for (const r of [...document.querySelectorAll('#rows tbody tr')].slice(4)) r.remove()"
 SHAPES = (("light", 1280, False), ("dark", 1280, True), ("narrow", 390, False))
 """Name of the picture, width, and whether it is dark."""
@@ -42,33 +48,38 @@ FLAGS = (
 )
 
 
-def ask(http: httpx.Client, url: str, words: int, tokens: int) -> None:
-    """One streamed request."""
-    body = {
-        "model": "auto",
-        "stream": True,
-        "max_tokens": tokens,
-        "ignore_eos": True,
-        "messages": [{"role": "user", "content": "flow " * words}],
-    }
-    with http.stream("POST", url + CHAT, json=body) as answer:
-        answer.read()
+@contextmanager
+def demo(folder: str) -> Iterator[str]:
+    """The demo; gives its address."""
+    command = [*WATTSHED, "serve", "--demo", "--port", "0", "--shadow", "round-robin"]
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)  # nosec B603: ours
+    assert server.stdout is not None
+    try:
+        yield shlex.split(server.stdout.readline())[1].removesuffix(CHAT)
+    finally:
+        server.terminate()
+        server.wait(60)
 
 
-def load(url: str, seconds: float, rate: float, seed: int) -> None:
-    """Requests at random times, most short and some long."""
-    drawn = random.Random(seed)  # nosec B311: a picture, no secret
-    until_s = time.monotonic() + seconds
-    threads = []
-    with httpx.Client(timeout=120, limits=httpx.Limits(max_connections=None)) as http:
-        while time.monotonic() < until_s:
-            words, tokens = (drawn.lognormvariate(mu, 1.0) for mu in (5.5, 4.0))
-            sizes = min(8000, int(words) + 1), min(800, int(tokens) + 1)
-            threads.append(threading.Thread(target=ask, args=(http, url, *sizes)))
-            threads[-1].start()
-            time.sleep(drawn.expovariate(rate))
-        for thread in threads:
-            thread.join()
+@contextmanager
+def replay(url: str, workload: Sequence[str], folder: str) -> Iterator[None]:
+    """Queries come during the block, and it ends with them."""
+    command = [*WATTSHED, "replay", "--url", url, *workload, "-o", folder]
+    sender = subprocess.Popen(command)  # nosec B603: ours
+    try:
+        yield
+        sender.wait(600)
+    finally:
+        sender.kill()
+
+
+def wait_for_decisions(url: str, number: int, limit_s: float = 600) -> None:
+    """Until so many decisions are in what was saved."""
+    until_s = time.monotonic() + limit_s
+    while (found := httpx.get(url + "/ui/state").json()["saved"]["requests"]) < number:
+        if time.monotonic() > until_s:
+            sys.exit(f"after {limit_s:g} s only {found} requests are over: give fewer with --at")
+        time.sleep(0.5)
 
 
 def browser(profile: str, width: int, height: int, dark: bool) -> webdriver.Chrome:
@@ -105,43 +116,35 @@ def picture(url: str, path: Path, width: int, *, dark: bool) -> None:
                 "Emulation.setDeviceMetricsOverride", {**metrics, "height": height}
             )
             driver.get_screenshot_as_file(str(path))
-            with Image.open(path) as taken:
-                few = taken.convert("RGB").quantize(COLOURS)
-            few.save(path, optimize=True)
-            print(f"wrote {path} ({path.stat().st_size / 1e3:.0f} kB)")
+            shown = [driver.find_element(By.ID, name).text for name in ("saved", "saved-note")]
         finally:
             driver.quit()
+    with Image.open(path) as taken:
+        few = taken.convert("RGB").quantize(COLOURS)
+    few.save(path, optimize=True)
+    print(f"wrote {path} ({path.stat().st_size / 1e3:.0f} kB); saved: {'; '.join(shown)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="write three pictures there instead")
-    parser.add_argument("--seconds", type=float, default=150, help="of load before the picture")
-    parser.add_argument("--rate", type=float, default=8.0, help="requests each second")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", default="2", help="queries each second")
+    parser.add_argument("--requests", default="100")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--at", type=int, default=90, help="take it when so many are over")
     asked = parser.parse_args()
-    command = [sys.executable, "-m", "wattshed", "serve", "--demo", "--port", "0"]
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)  # nosec B603: ours
-        assert server.stdout is not None
-        try:
-            url = shlex.split(server.stdout.readline())[1].removesuffix(CHAT)
-            more_s = 15 if asked.folder is None else 60  # so that it is under load in the pictures
-            traffic = threading.Thread(
-                target=load, args=(url, asked.seconds + more_s, asked.rate, asked.seed)
-            )
-            traffic.start()
-            time.sleep(asked.seconds)
-            if asked.folder is None:
-                picture(url, PICTURE, 1280, dark=False)
-                traffic.join()
-                return
-            for name, width, dark in SHAPES:
-                picture(url, asked.folder / f"{name}.png", width, dark=dark)
-            traffic.join()
-        finally:
-            server.terminate()
-            server.wait(60)
+    drawn = ["--rate", asked.rate, "--requests", asked.requests, "--seed", asked.seed]
+    shapes = [(PICTURE, WIDTH, False)]
+    if asked.folder is not None:
+        shapes = [(asked.folder / f"{name}.png", width, dark) for name, width, dark in SHAPES]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        demo(folder) as url,
+        replay(url, [*WORKLOAD, *drawn], f"{folder}/replay"),
+    ):
+        wait_for_decisions(url, asked.at)
+        for path, width, dark in shapes:
+            picture(url, path, width, dark=dark)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def test_the_page_shows_what_was_served(
 ) -> None:
     database = f"sqlite:///{tmp_path / 'own.sqlite'}"
     ledger = Ledger(database)
-    evil = {"id": "evil", "arrived_at": 1e9, "outcome": OWNED, "status": 200}
+    evil = {"id": "evil", "arrived_at": 1e9, "outcome": OWNED, "status": 200, "reason": OWNED}
     columns = {"tenant": OWNED, "model": OWNED, "endpoint": OWNED}
     ledger.append({**evil, **columns})
     assert ledger.close() == 0
@@ -142,17 +142,16 @@ def test_the_page_shows_what_was_served(
     assert text(driver, "watts") == "–"
     assert "No requests yet" in text(driver, "plane")
     ids = ask_all(url, 70)
-    state = until(
-        driver, lambda: driver.find_elements("css selector", "#plane path.mark:nth-of-type(70)")
-    )
-    assert state
+    until(driver, lambda: driver.find_elements("css selector", "#plane path.mark:nth-of-type(70)"))
     names = [row[0] for row in rows(driver, "endpoints")]
     assert names == ["a100-tp8/0", "h100-tp4/0"]
     assert sum(int(row[4]) for row in rows(driver, "endpoints")) == 70
     number, unit = text(driver, "watts").replace(",", "").split()
     assert float(number) > 0
     assert unit in ("W", "kW")
-    assert "modelled" in text(driver, "watts-note")
+    # What is modelled at first is metered once the windows are split.
+    until(driver, lambda: "energy metered, boundary" in text(driver, "watts-note"))
+    assert {row[8] for row in rows(driver, "endpoints") if row[4] != "0"} == {"metered"}
     assert "simulated" in text(driver, "watts-note")
     assert driver.find_element("id", "simulated").is_displayed()
     assert "the shadow policy" in text(driver, "saved-note")
@@ -160,11 +159,15 @@ def test_the_page_shows_what_was_served(
     assert text(driver, "kept").endswith("%")
     (row,) = search(driver, id=ids[5])
     assert row[1] == ids[5]
+    assert row[13] == "attributed"
     assert row[15] == "served"
+    hidden = driver.find_elements("css selector", "#rows th.reason, #rows th.arm")
+    assert not any(head.is_displayed() for head in hidden)
     assert len(search(driver, endpoint="h100-tp4")) > 0
     assert search(driver, id="nobody") == []
     (row,) = search(driver, id="evil")
-    assert row[2] == row[3] == row[5] == row[15] == OWNED
+    assert row[2] == row[3] == row[5] == row[15] == row[16] == OWNED
+    assert [head.is_displayed() for head in hidden] == [True, False]
     assert not driver.find_elements("tag name", "img")
     assert driver.title == "wattshed"
     assert complaints(driver) == []

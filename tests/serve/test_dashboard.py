@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sqlite3
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
 from wattshed.serve.dashboard import page
 from wattshed.serve.keys import KeyEntry, Keys
-from wattshed.serve.ledger import Ledger
+from wattshed.serve.ledger import Ledger, requests
+from wattshed.serve.ledger import metered as metered_table
 from wattshed.serve.near import asked_from_here
 from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_meters
 from wattshed.serve.savings import FEWEST, saved, share_interval
@@ -134,15 +136,46 @@ def test_the_window_is_bounded() -> None:
 
 def test_what_was_metered_takes_the_place_of_what_was_modelled() -> None:
     modelled = [record(9.0, id=name, method="modelled", boundary="host") for name in "ab"]
-    metered = {"b": Metered(100.0, None, "attributed", "accelerator")}
-    total = state_of(scene("a/0"), with_meters(modelled, metered), 10.0).total
-    assert total.methods == ["attributed", "modelled"]
+    found = metered(100.0, "a/0", idle_joules=None)
+    total = state_of(scene("a/0"), with_meters(modelled, {"b": found}), 10.0).total
+    assert total.methods == {"attributed": 1, "modelled": 1}
+    assert total.boundaries == ["accelerator", "host"]
     assert (total.dynamic_w, total.idle_w) == (130 / 60, 10 / 60)
     recent = Recent()
     for number in range(10_001):
-        recent.meter(str(number), metered["b"])
+        recent.meter(str(number), found)
     assert len(recent.metered()) == 10_000
     assert "0" not in recent.metered()
+
+
+def metered(joules: float, *endpoints: str, **known: Any) -> Metered:
+    usual = {"idle_joules": 1.0, "method": "attributed", "boundary": "accelerator"}
+    return Metered(joules, endpoints=endpoints, **{**usual, **known})
+
+
+@pytest.mark.parametrize(
+    ("parts", "joules"),
+    [
+        ([metered(100.0, "a/0")], 100.0),
+        ([metered(20.0, "b/0"), metered(100.0, "a/0")], 120.0),  # b/0 failed it before
+        ([metered(100.0, "a/0"), metered(20.0, "b/0")], 120.0),
+        ([metered(20.0, "b/0")], 30.0),
+        ([metered(20.0)], 30.0),  # it was sent to a/0 once more, and is there
+        ([metered(20.0), metered(100.0, "a/0")], 120.0),
+        ([metered(100.0, "a/0", whole=False)], 30.0),
+        ([metered(20.0, "b/0", whole=False), metered(100.0, "a/0")], 30.0),
+    ],
+)
+def test_a_request_is_modelled_until_all_that_was_metered_of_it_is_known(
+    parts: list[Metered], joules: float
+) -> None:
+    recent = Recent()
+    for part in parts:
+        recent.meter("r", part)
+    (shown,) = with_meters([record(9.0, id="r", method="modelled")], recent.metered())
+    assert shown.joules == joules
+    assert shown.method == ("modelled" if joules == 30.0 else "attributed")
+    assert shown.idle_joules == (10.0 if joules == 30.0 else len(parts))
 
 
 # ------------------------------------------------------------------ what was saved
@@ -203,7 +236,7 @@ def test_what_was_served_is_added_up_and_found(live: Callable[..., Any], engine:
     assert only["name"] == "a100-tp8/0"
     assert only["outcomes"] == {"served": 3}
     assert only["dynamic_w"] * state["window_s"] == pytest.approx(sum(r["joules"] for r in rows))
-    assert only["methods"] == ["modelled"]
+    assert only["methods"] == {"modelled": 3}
     assert only["attainment"]["kept"] == 3
     assert only["ttft"]["requests"] == 3
     assert state["simulated"] is state["gateway"]["endpoints"][0]["simulated"] is True
@@ -238,6 +271,52 @@ def test_a_search_that_takes_too_long_gives_up(tmp_path: Path) -> None:
     assert find_requests(ledger.url, prefix="ff") == []
     (found,) = find_requests(ledger.url, prefix=f"{7:032x}")
     assert found["id"] == f"{7:032x}"
+
+
+ROW: dict[str, Any] = {
+    **dict.fromkeys(requests.columns.keys()),
+    "status": 200,
+    "outcome": "served",
+    "joules": 5.0,
+    "energy_method": "modelled",
+}
+PART: dict[str, Any] = {
+    **dict.fromkeys(metered_table.columns.keys()),
+    "endpoint": "e/0",
+    "joules": 3.0,
+    "idle_joules": 0.5,
+    "energy_method": "attributed",
+}
+
+
+def test_a_search_finds_what_was_metered_and_why_something_was_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.append({**ROW, "id": "a", "arrived_at": 1.0, "endpoint": "e/0", "arm": "canary"})
+    ledger.append({**ROW, "id": "b", "arrived_at": 2.0, "endpoint": "e/0"})
+    refused = {"outcome": "refused", "reason": "requests_budget", "joules": None}
+    ledger.append({**ROW, **refused, "id": "c", "arrived_at": 3.0, "energy_method": None})
+    for window, ended in (("v", False), ("w", True)):
+        part = {**PART, "id": "a", "window": window, "ended": ended, "whole": True}
+        ledger.append_together([(metered_table, part)])
+    assert ledger.close() == 0
+    names = ("id", "joules", "idle_joules", "energy_method", "reason", "arm")
+    expected = [
+        ("c", None, None, None, "requests_budget", None),
+        ("b", 5.0, None, "modelled", None, None),
+        ("a", 6.0, 1.0, "attributed", None, "canary"),
+    ]
+
+    def found(**asked: Any) -> list[tuple[Any, ...]]:
+        return [tuple(row[name] for name in names) for row in find_requests(str(path), **asked)]
+
+    assert found() == expected
+    assert found(most=2) == expected[:2]
+    assert found(endpoint="e/0") == expected[1:]
+    older = sqlite3.connect(path)
+    older.executescript("drop table metered; alter table requests drop column arm")
+    older.close()
+    assert found(prefix="a") == [("a", 5.0, None, "modelled", None, None)]
 
 
 def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: str) -> None:

@@ -32,11 +32,15 @@ from wattshed.serve.gauge import Closed, Gauge, open_gauge
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
 from wattshed.serve.metering import Watch, open_watches
+from wattshed.serve.metrics import Metrics
+from wattshed.serve.recent import Ended, Recent, with_meters
 from wattshed.serve.rows import read_meters, read_rows
+from wattshed.serve.search import find_requests
 from wattshed.serve.split import rows_of
 from wattshed.serve.stays import Stay
 from wattshed.serve.summary import summarise
 from wattshed.serve.target import Targets
+from wattshed.serve.whole import Wholes
 
 CHAT = "/v1/chat/completions"
 SPEED = 40.0
@@ -71,6 +75,7 @@ class Metered:
     path: Path
     asked: list[str]
     page: str
+    shown: list[Ended]
 
     @property
     def windows(self) -> list[dict[str, Any]]:
@@ -95,8 +100,7 @@ def metered(tmp_path_factory: pytest.TempPathFactory) -> Metered:
                 client.start()
             for client in clients:
                 client.join()
-        page = httpx_page(gateway)
-    return Metered(path, asked, page)
+    return Metered(path, asked, page_of(gateway), shown_by(gateway))
 
 
 def wait_for_windows(gauge: Gauge) -> None:
@@ -105,9 +109,18 @@ def wait_for_windows(gauge: Gauge) -> None:
         pause.wait(0.01)
 
 
-def httpx_page(gateway: Gateway) -> str:
-    (observe,) = gateway.metering.observers
-    return observe.__self__.text().decode()  # type: ignore[attr-defined, no-any-return]
+def of_kind(kind: type[Any], observers: list[Any]) -> Any:
+    (found,) = (o.__self__ for o in observers if isinstance(o.__self__, kind))
+    return found
+
+
+def page_of(gateway: Gateway) -> str:
+    return str(of_kind(Metrics, gateway.metering.observers).text().decode())
+
+
+def shown_by(gateway: Gateway) -> list[Ended]:
+    recent: Recent = of_kind(Recent, gateway.observers)
+    return with_meters(recent.records(), recent.metered())
 
 
 def test_the_ledger_balances(metered: Metered) -> None:
@@ -166,6 +179,21 @@ def test_prometheus_is_told_the_same(metered: Metered) -> None:
     assert sums["dynamic"] == pytest.approx(sum(m.dynamic_j for m in said))
     idle_j = sum(m.idle_of_requests_j + m.idle_j for m in said)
     assert sums["idle"] == pytest.approx(idle_j)
+
+
+def test_the_dashboard_shows_what_the_ledger_has(metered: Metered) -> None:
+    shown = {record.id: record for record in metered.shown}
+    assert set(shown) == set(metered.asked)
+    rows = find_requests(str(metered.path))
+    assert len(rows) == len(shown)
+    for row in rows:
+        record = shown[row["id"]]
+        assert (record.joules, record.idle_joules) == pytest.approx(
+            (row["joules"], row["idle_joules"])
+        )
+        assert record.method == row["energy_method"] == "attributed"
+        assert record.boundary == row["boundary"]
+        assert record.simulated
 
 
 ROW: dict[str, Any] = {column.name: None for column in requests.columns} | {
@@ -331,6 +359,14 @@ def test_a_window_waits_until_it_is_known_what_was_done_in_it() -> None:
     stays[0].end_s, stays[1].end_s = 2.5, 9.0
     look(20.1)
     assert len(splits) >= 8
+    recent, found = Recent(), Ended(9.0, "e/0", "frugal", "served", id="r")
+    joules = []
+    for split in splits:
+        Wholes(recent).observe(split)
+        joules += [record.joules for record in with_meters([found], recent.metered())]
+    assert joules[:3] == [None] * 3
+    assert joules[3] == pytest.approx(sum(stay.joules for stay in stays))
+    assert set(joules[4:]) == {joules[3]}
     rows = [rows_of(split) for split in splits]
     assert [len(each) for each in rows[:4]] == [2, 2, 2, 2]  # both stays are one row
     assert [len(each) for each in rows[5:]] == [1] * len(rows[5:])  # nobody is there any more

@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from wattshed.serve.body import PATHS
 from wattshed.serve.dashboard import Dashboard
@@ -28,6 +31,7 @@ from wattshed.serve.record_metrics import RecordMetrics
 from wattshed.serve.refused import RefusedError, error_body
 from wattshed.serve.reload import Reloader, reload_when_due
 from wattshed.serve.scraping import scrape_for_ever
+from wattshed.serve.whole import Wholes
 
 log = logging.getLogger("wattshed.serve")
 
@@ -54,7 +58,9 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
     recent.followers.append(RecordMetrics(pages.registry).observe)
-    app = Starlette(
+    gateway.metering.observers.append(Wholes(recent).observe)
+    app = Application(
+        gateway,
         routes=[
             *(Route(path, gateway, methods=["POST"]) for path in PATHS),
             Route("/v1/models", pages.models),
@@ -70,6 +76,28 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     # A path with one slash too many would be sent to wherever the header Host says.
     app.router.redirect_slashes = False
     return app
+
+
+class Application(Starlette):
+    """An application whose requests for answers pass by its routes and all but one middleware.
+
+    Parameters
+    ----------
+    gateway : Gateway
+    settings
+        Of `Starlette`.
+    """
+
+    def __init__(self, gateway: Gateway, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._answer = ServerErrorMiddleware(gateway, handler=_broken)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PATHS:
+            await self._answer(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class Pages:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 
 from wattshed.errors import FileError, ParameterError
+from wattshed.serve.inserts import insert_of
 
 log = logging.getLogger("wattshed.serve")
 LARGEST_BACKLOG = 100_000
@@ -130,7 +130,7 @@ class Ledger:
     def __init__(self, url: str, interval_s: float = 0.05) -> None:
         self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
-        self._inserts = {table: _insert(self._engine, table) for table in TABLES}
+        self._insert = insert_of(self._engine)
         self._rows: list[Rows] = []
         self._lock = threading.Lock()
         self._some, self._stop = threading.Event(), threading.Event()
@@ -185,10 +185,10 @@ class Ledger:
     def _commit(self, batch: list[Rows]) -> bool:
         try:
             with self._engine.begin() as connection:
-                for table, insert in self._inserts.items():
+                for table in TABLES:
                     rows = [row for together in batch for of, row in together if of is table]
                     if rows:
-                        connection.execute(insert, rows)
+                        self._insert(connection, table, rows)
         except sql.exc.SQLAlchemyError as error:
             if self.error is None:
                 log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))
@@ -263,18 +263,3 @@ def _durable(connection: Any, _record: Any) -> None:
     for setting in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
-
-
-def _insert(engine: sql.Engine, table: sql.Table) -> sql.Executable:
-    """An insert that passes over rows that are there."""
-    inserts: dict[str, Callable[..., Any]] = {
-        "sqlite": sqlite.insert,
-        "postgresql": postgresql.insert,
-    }
-    insert = inserts.get(engine.dialect.name)
-    if insert is None:
-        found = f"{engine.dialect.name} is not supported"
-        raise FileError("--ledger", found, "use sqlite or postgresql")
-    key = [column.name for column in table.primary_key]
-    statement: sql.Executable = insert(table).on_conflict_do_nothing(index_elements=key)
-    return statement

@@ -19,18 +19,19 @@ WORDS = ("energy_method", "boundary")
 
 
 def energies(
-    connection: sql.Connection, names: Sequence[str], request: str | None = None
+    connection: sql.Connection, names: Sequence[str], only: Sequence[str] | None = None
 ) -> sql.Select[Any]:
     """A query of the columns of requests that has what was metered in place of what was modelled.
 
     A request has what was metered of it once it is over, if all of its time was metered, at the
-    endpoint that served it and at those that failed it.
+    endpoint that served it and at those that failed it. Where the ids are given of all that are
+    asked for, no others are read.
     """
     inspector = sql.inspect(connection)
     there = {column["name"] for column in inspector.get_columns(requests.name)}
     if not inspector.has_table(metered.name):  # an older ledger
         return sql.select(*(_modelled(name, there) for name in names))
-    found = _totals(request)
+    found = _totals(only)
     columns = [
         sql.func.coalesce(found.c[name], requests.c[name]).label(name)
         if name in WORDS
@@ -55,14 +56,14 @@ def _modelled(name: str, there: Collection[str]) -> sql.ColumnElement[Any]:
     return requests.c[name] if name in there else sql.null().label(name)
 
 
-def _totals(request: str | None) -> sql.Subquery:
-    """Requests whose whole time was metered; or one of them, so that no other has to be read."""
-    only = [] if request is None else [metered.c.id == request]
+def _totals(only: Sequence[str] | None) -> sql.Subquery:
+    """Requests whose whole time was metered; or some of them, so that no other has to be read."""
+    asked = [] if only is None else [metered.c.id.in_(only)]
     known = sql.func.min(sql.case((metered.c.whole, 1), else_=0)) == 1
     sums = (_sum(metered.c[name]).label(name) for name in SUMS)
     words = (sql.func.max(metered.c[name]).label(name) for name in WORDS)
     return (
-        sql.select(metered.c.id, *sums, *words).where(*only).group_by(metered.c.id).having(known)
+        sql.select(metered.c.id, *sums, *words).where(*asked).group_by(metered.c.id).having(known)
     ).subquery()
 
 

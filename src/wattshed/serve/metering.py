@@ -96,6 +96,7 @@ class Watch:
             known = stay.sent_s >= begin_s or self._metered_s == begin_s
             stay.whole = stay.whole and known and shares is not None
             stay.joules += shares.parts[i].joules if shares else 0.0
+            stay.idle_joules += shares.parts[i].idle_joules if shares else 0.0
         self._metered_s = end_s
         self._stays = [s for s in self._stays if s.end_s is None or s.end_s > end_s]
         for stay in self._stays:

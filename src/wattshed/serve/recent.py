@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from threading import Lock
 
 import msgspec
 from msgspec import structs
@@ -62,12 +63,35 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metered(msgspec.Struct, frozen=True, gc=False):
-    """What a meter said of a request, in place of what its receipt modelled."""
+    """What meters said of a request, in place of what its receipt modelled.
+
+    Attributes
+    ----------
+    endpoints : tuple of str
+        Where it was, and is no more: one that failed it, and the one that served it.
+    whole : bool
+        Whether all of its time there was metered.
+    """
 
     joules: float
     idle_joules: float | None
     method: str
     boundary: str
+    endpoints: tuple[str, ...]
+    whole: bool = True
+
+    def __add__(self, other: Metered) -> Metered:
+        idle = None
+        if self.idle_joules is not None and other.idle_joules is not None:
+            idle = self.idle_joules + other.idle_joules
+        return Metered(
+            self.joules + other.joules,
+            idle,
+            max(self.method, other.method),  # as the ledger has it
+            max(self.boundary, other.boundary),
+            self.endpoints + other.endpoints,
+            self.whole and other.whole,
+        )
 
 
 class Recent:
@@ -89,6 +113,7 @@ class Recent:
     def __init__(self, most: int = MOST) -> None:
         self._records: deque[Ended] = deque(maxlen=most)
         self._metered: dict[str, Metered] = {}
+        self._lock = Lock()
         self.simulated: set[str] = set()
         self.followers: list[Callable[[Ended], None]] = []
 
@@ -102,10 +127,12 @@ class Recent:
             follow(found)
 
     def meter(self, request: str, found: Metered) -> None:
-        """Keep what was metered of the whole of a request; any thread may say so."""
-        self._metered[request] = found
-        while len(self._metered) > MOST:
-            del self._metered[next(iter(self._metered))]
+        """Keep what was metered of a request at an endpoint; any thread may say so."""
+        with self._lock:
+            before = self._metered.get(request)
+            self._metered[request] = found if before is None else before + found
+            while len(self._metered) > MOST:
+                del self._metered[next(iter(self._metered))]
 
     def records(self) -> list[Ended]:
         """In the order of their ends."""
@@ -113,7 +140,8 @@ class Recent:
 
     def metered(self) -> dict[str, Metered]:
         """What was metered, by request."""
-        return dict(self._metered)
+        with self._lock:
+            return dict(self._metered)
 
     @property
     def overflows(self) -> bool:
@@ -151,13 +179,20 @@ def ended(call: Call) -> Ended:
 
 
 def with_meters(records: Sequence[Ended], metered: Mapping[str, Metered]) -> list[Ended]:
-    """Records, with the energies that were metered where they were."""
-    return [_with_meter(r, metered[r.id]) if r.id in metered else r for r in records]
+    """Records, with the energies that were metered where all of them were."""
+    return [_with_meter(r, metered.get(r.id)) for r in records]
 
 
-def _with_meter(record: Ended, found: Metered) -> Ended:
-    known = {name: getattr(found, name) for name in found.__struct_fields__}
-    return structs.replace(record, **known)
+def _with_meter(record: Ended, found: Metered | None) -> Ended:
+    if found is None or not found.whole or record.endpoint not in found.endpoints:
+        return record
+    return structs.replace(
+        record,
+        joules=found.joules,
+        idle_joules=found.idle_joules,
+        method=found.method,
+        boundary=found.boundary,
+    )
 
 
 def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:

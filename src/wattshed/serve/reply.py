@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.types import Receive, Scope, Send
 
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.timers import Within, timers
 
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
@@ -77,7 +78,7 @@ class Reply:
             If it takes nothing for too long: an engine works for it all the while.
         """
         try:
-            async with asyncio.timeout(self._stall_s):
+            with Within(self._stall_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": True})
         except TimeoutError:
             raise ClientLeftError from None
@@ -127,7 +128,7 @@ def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
             presence.left = True
             work.cancel()
 
-    begin = loop.call_later(SOON_S, lambda: watchers.append(loop.create_task(watch())))
+    begin = timers().later(SOON_S, lambda: watchers.append(loop.create_task(watch())))
     try:
         yield presence
     finally:
@@ -146,7 +147,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) 
     ClientLeftError
     """
     try:
-        async with asyncio.timeout(seconds):
+        with Within(seconds):
             return await _read_body(scope, receive, limit)
     except TimeoutError:
         message = f"the body was not there after {seconds:g} s"

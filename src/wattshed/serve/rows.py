@@ -62,7 +62,8 @@ def read_rows(
         conditions.append(requests.c.id == request)
     schema = {name: SCHEMA[name] for name in columns}
     with reading(source) as connection:
-        asked = energies(connection, columns, request).where(*conditions)
+        only = None if request is None else [request]
+        asked = energies(connection, columns, only).where(*conditions)
         found = connection.execute(asked.order_by(requests.c.arrived_at, requests.c.id))
         batches = [
             pl.DataFrame([tuple(row) for row in rows], schema, orient="row")

@@ -20,6 +20,9 @@ from wattshed.serve.limits import raise_open_files
 from wattshed.serve.protocol import GatewayProtocol
 from wattshed.serve.reload import Reloader
 
+COLLECT_AFTER = (20_000, 20, 50)
+"""When to look for cycles: requests make hundreds of objects each, and next to no cycles."""
+
 
 def run_gateway(
     gateway: Gateway, bound: socket.socket, grace_s: int, reloader: Reloader | None = None
@@ -55,6 +58,7 @@ def run_gateway(
     # all requests for a tenth of a second each time.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     with switches(gateway, reloader), ended_by_signals():
         uvicorn.Server(config).run([bound])
 

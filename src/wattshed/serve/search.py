@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sql
 
 from wattshed.errors import ParameterError
 from wattshed.serve.ledger import requests
+from wattshed.serve.metered import energies
 from wattshed.serve.rows import reading
 
 MOST_ROWS = 200
@@ -37,6 +38,8 @@ SHOWN = (
     "kept",
     "outcome",
     "status",
+    "reason",
+    "arm",
 )
 """Columns that are shown."""
 
@@ -50,7 +53,7 @@ def find_requests(
     most: int = 50,
     seconds: float = LONGEST_S,
 ) -> list[dict[str, Any]]:
-    """The latest rows of a ledger that fit.
+    """The latest rows of a ledger that fit, with metered energies where these are known.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ def find_requests(
     ParameterError
         If it takes longer.
     """
-    asked = sql.select(*(requests.c[name] for name in SHOWN))
+    asked = sql.select(requests.c.id)
     if len(prefix) >= ID_LENGTH:  # found at once
         asked = asked.where(requests.c.id == prefix)
     elif prefix:
@@ -88,12 +91,19 @@ def find_requests(
     with reading(source) as connection:
         late = _ended_after(connection, seconds)
         try:
-            return [dict(row) for row in connection.execute(latest).mappings()]
+            return _rows(connection, connection.execute(latest).scalars().all())
         except sql.exc.OperationalError:
             if not late():
                 raise
             cure = "give a whole id, or export the ledger with wattshed report --export"
             raise ParameterError("search", f"took longer than {seconds:g} s", cure) from None
+
+
+def _rows(connection: sql.Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What is shown of requests; in the order of their ids."""
+    asked = energies(connection, SHOWN, ids).where(requests.c.id.in_(ids))
+    by_id = {row["id"]: dict(row) for row in connection.execute(asked).mappings()}
+    return [by_id[id_] for id_ in ids]
 
 
 def _ended_after(connection: sql.Connection, seconds: float) -> Callable[[], bool]:

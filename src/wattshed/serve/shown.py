@@ -100,7 +100,9 @@ class Figures(msgspec.Struct, frozen=True):
         their part of the idle power. None where it is not known of any.
     joules_per_output_token : float or None
         Dynamic and idle energy by output tokens, of requests whose energy is known.
-    methods, boundaries : list of str
+    methods : dict
+        Requests whose energy is known, by how: ``attributed`` and ``estimated`` were metered.
+    boundaries : list of str
         Of their energies.
     ttft, e2e : Latency
         Time to the first token, where it was streamed; to the end. From arrival, of what was
@@ -113,7 +115,7 @@ class Figures(msgspec.Struct, frozen=True):
     dynamic_w: float | None
     idle_w: float | None
     joules_per_output_token: float | None
-    methods: list[str]
+    methods: dict[str, int]
     boundaries: list[str]
     attainment: Attainment
     ttft: Latency

@@ -1,6 +1,7 @@
 """What the dashboard shows: a function of the records of requests and of the endpoints as they are.
 
-Energies are booked when an answer ends; what is under way is not in any of the figures.
+Energies are booked when an answer ends; what is under way is not in any of the figures. What was
+metered takes the place of what was modelled once it is known, some seconds later.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def figures(name: str, records: Sequence[Ended], now_s: float, window_s: float) 
         _mean_w(columns.joules, now, window_s),
         _mean_w(columns.idle_joules, now & with_energy, window_s),
         joules_per_output_token(columns),
-        sorted({method for method, _ in known}),
+        dict(sorted(Counter(method for method, _ in known).items())),
         sorted({boundary for _, boundary in known}),
         attainment(columns.kept),
         latency(columns.first_s[served]),

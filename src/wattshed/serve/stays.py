@@ -40,7 +40,7 @@ class Stay:
         None while it is there.
     modelled_j : float or None
         Of its receipt.
-    joules : float
+    joules, idle_joules : float
         That were attributed so far.
     whole : bool
         Whether all of its time so far was metered.
@@ -59,6 +59,7 @@ class Stay:
     end_s: float | None = None
     modelled_j: float | None = None
     joules: float = 0.0
+    idle_joules: float = 0.0
     whole: bool = True
     began_s: float | None = None
     first_s: float | None = None

@@ -11,6 +11,7 @@ import aiohttp
 
 from wattshed.errors import WattshedError
 from wattshed.serve.target import Target
+from wattshed.serve.timers import Within
 
 KEPT_S = 3.0
 """Idle connections are closed before engines do it: uvicorn's default is 5 s."""
@@ -93,7 +94,7 @@ class Pool:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=target.upstream.connect_s)
         reused: set[str] = set()
         try:
-            async with asyncio.timeout(seconds):
+            with Within(seconds):
                 response = await self._session.post(
                     target.url + path,
                     data=body,
@@ -207,7 +208,7 @@ async def parts(
         try:
             data = content.read_nowait()
             if not data:
-                async with asyncio.timeout(max(0.0, seconds())):
+                with Within(seconds()):
                     data = await content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _failure(error) from None

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.timers import Within
 
 
 class WaitingRoom:
@@ -50,7 +51,7 @@ class WaitingRoom:
         (queue.appendleft if again else queue.append)(turn)
         self.waiting += 1
         try:
-            async with asyncio.timeout(max(0.0, seconds)):
+            with Within(seconds):
                 await turn
         except BaseException:
             if turn.done() and not turn.cancelled():

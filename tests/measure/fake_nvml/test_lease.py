@@ -25,8 +25,9 @@ UNTOUCHED = [(700_000, 0), (650_000, 0)]
 """Power limit in mW and lock in MHz, of each GPU, as `machine` begins here."""
 
 HOLD = """
-import os, time
+import os, signal, time
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where tests run under nohup
 from wattshed.measure.lease import settings_lease
 with settings_lease("nvml", clock_mhz=1200, power_limit_w=300, state_file=Path("state")):
     child = {child}

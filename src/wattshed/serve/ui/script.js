@@ -30,7 +30,13 @@
     return !state.simulated ? "" : real ? "; partly simulated" : "; simulated";
   }
   const total = (f) => known(f.dynamic_w) ? f.dynamic_w + (f.idle_w || 0) : null;
-  const how = (f) => f.methods.length ? `energy ${f.methods.join(" or ")}, boundary ${f.boundaries.join(" or ")}` : "";
+  const METHODS = { attributed: "metered", estimated: "metered, split by time alone" };
+  function methods(f, number) {  // how energies are known, with how many of each where they differ
+    const found = Object.entries(f.methods).map(([name, n]) => [METHODS[name] || name, n]);
+    return found.map(([word, n]) => found.length > 1 ? number(word, n) : word).join(", ");
+  }
+  const ofEach = (word, n) => `${word} of ${count(n, "request")}`;
+  const how = (f) => f.boundaries.length ? `energy ${methods(f, ofEach)}, boundary ${f.boundaries.join(" or ")}` : "";
 
   function element(name, attributes = {}, text = null) {
     const made = document.createElementNS(SVG, name);
@@ -211,6 +217,7 @@
       for (const n of [e && e.running, e && e.waiting, served, f.requests - served]) cell(row, known(n) ? String(n) : "–", "number");
       cell(row, digits(total(f)), "number");
       cell(row, digits(f.joules_per_output_token), "number");
+      cell(row, methods(f, (word, n) => `${n} ${word}`) || "–");
       cell(row, percent(f.attainment.share), "number");
       for (const x of [f.ttft.p50_s, f.ttft.p99_s, f.e2e.p50_s, f.e2e.p99_s]) cell(row, digits(x), "number");
       return row;
@@ -288,6 +295,7 @@
     try {
       const rows = (await ask(`/ui/requests?${asked}`)).requests;
       by("rows").hidden = !rows.length;
+      for (const name of ["reason", "arm"]) by("rows").classList.toggle(`no-${name}`, !rows.some((r) => r[name]));
       by("rows").tBodies[0].replaceChildren(...rows.map(found));
       put("found", rows.length ? `${count(rows.length, "request")}, the latest first.` : "No request fits.");
     } catch (error) {
@@ -303,6 +311,7 @@
     cell(row, r.energy_method || "–");
     cell(row, known(r.kept) ? (r.kept ? "yes" : "no") : "–");
     cell(row, r.outcome, r.outcome === "served" ? "" : "bad");
+    for (const name of ["reason", "arm"]) cell(row, r[name] || "–", name);
     return row;
   }
 
