@@ -5,8 +5,8 @@
 A million requests unless told. A gateway as people run it, ledger on, in front of two engines that
 answer at once; 32 clients, each third request a stream, prompts and answers of a hundred sizes.
 Resident memory is read 20 times. Printed are the readings, and the growth per million requests over
-the second half: a line fitted to it. Predictions are remembered for at most 65,536 sizes each, of
-about 1 kB: that fills memory, up to this bound, if each request has a size of its own
+the second half: a line fitted to it. Predictions are remembered for some thousand sizes
+(`wattshed.serve.decide.SIZES`): that fills up to 50 MB, if each request has a size of its own
 (`--sizes 100000`).
 """
 

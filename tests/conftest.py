@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import selectors
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,3 +110,34 @@ def wattshed_json(
         return found
 
     return run
+
+
+class NoWait(selectors.DefaultSelector):
+    """Time passes at once when there is nothing else to do."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+        super().__init__()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(0)
+        if not found and timeout:
+            self.now_s += float(timeout)
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on a clock of its own."""
+
+    def __init__(self, begins_s: float = 0.0) -> None:
+        self.clock = NoWait(begins_s)
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now_s
+
+
+@pytest.fixture
+def virtual_loop() -> Callable[..., asyncio.AbstractEventLoop]:
+    """Makes event loops whose time passes at once."""
+    return VirtualLoop

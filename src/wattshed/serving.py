@@ -84,6 +84,13 @@ def engine_settings(deployment: Deployment) -> EngineSettings:
     )
 
 
+def idle_power_w(deployment: Deployment) -> float | None:
+    """Power of a replica that is idle with its model loaded; None where it is not known."""
+    if isinstance(deployment.profile, IterationProfile):
+        return engine_settings(deployment).idle_power_w
+    return deployment.idle_power_w
+
+
 def refuse_engine_keys(deployment: Deployment) -> None:
     """Refuse engine settings on a profile of single queries.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import selectors
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from starlette.types import ASGIApp
 from wattshed.cli import main
 from wattshed.fleet import Fleet
 from wattshed.records import Upstream
+from wattshed.replay.door import Door
 from wattshed.replay.outcome import Replay
-from wattshed.replay.send import Door, replaying
+from wattshed.replay.send import replaying
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background, listening
 from wattshed.serve.decide import Decider
@@ -88,29 +90,6 @@ def workload(tmp_path: Path, requests: Requests) -> Path:
     return path
 
 
-class NoWait(selectors.DefaultSelector):
-    """Time passes at once when there is nothing else to do."""
-
-    now_s = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
-        if not found and timeout:
-            self.now_s += float(timeout)
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on a clock of its own."""
-
-    def __init__(self) -> None:
-        self.clock = NoWait()
-        super().__init__(self.clock)
-
-    def time(self) -> float:
-        return self.clock.now_s
-
-
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """Serve an application in the loop that runs."""
@@ -150,7 +129,7 @@ async def _live(
 
 
 @pytest.fixture
-def replay_at_once(tmp_path: Path) -> Callable[..., Replay]:
+def replay_at_once(tmp_path: Path, virtual_loop: Callable[..., Any]) -> Callable[..., Replay]:
     """A live replay over real sockets, in one event loop whose time passes at once."""
 
     def live(
@@ -160,7 +139,7 @@ def replay_at_once(tmp_path: Path) -> Callable[..., Replay]:
         ledger: str = "ledger.sqlite",
         lengths: LengthPredictor | None = None,
     ) -> Replay:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with asyncio.Runner(loop_factory=partial(virtual_loop, 1000.0)) as runner:
             return runner.run(_live(requests, fleet, policy, tmp_path / ledger, lengths))
 
     return live

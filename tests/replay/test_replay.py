@@ -20,8 +20,9 @@ from starlette.routing import Route
 from wattshed.fleet import load_fleet
 from wattshed.measure.drivers.openai_stream import Tally
 from wattshed.records import ReplayedPolicy, ReplayResults, SimulatedPolicy, SimulationResults
+from wattshed.replay.door import Door
 from wattshed.replay.outcome import Replay, Trip, conclude
-from wattshed.replay.send import Door, replay
+from wattshed.replay.send import replay
 from wattshed.replay.summary import summarise
 from wattshed.replay.table import request_table
 from wattshed.serve.background import background

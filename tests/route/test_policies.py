@@ -111,6 +111,18 @@ def test_an_outlook_is_remembered_until_there_are_too_many() -> None:
     assert outlooks.of(SHORT) == first
 
 
+@pytest.mark.parametrize("name", ["least-loaded", "frugal"])
+def test_a_policy_that_remembers_less_decides_the_same(load, name: str) -> None:
+    asked = [structs.replace(SHORT, input_tokens=m) for m in range(1, 6)] * 2
+    policy, forgetful = load(name), load(name)
+    forgetful.remember(2)
+    assert [goes(forgetful, r) for r in asked] == [goes(policy, r) for r in asked]
+    assert policy.outlooks.of(asked[0]) is policy.outlooks.of(asked[0])
+    first = forgetful.outlooks.of(asked[0])
+    assert [forgetful.outlooks.of(r) for r in asked[1:4]]
+    assert forgetful.outlooks.of(asked[0]) is not first
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import selectors
 import shlex
 import socket
 import socketserver
@@ -29,9 +28,10 @@ from wattshed.records import Upstream
 from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background
 from wattshed.serve.decide import Decider
-from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.gateway import Gateway
 from wattshed.serve.keys import Keys
 from wattshed.serve.ledger import Ledger
+from wattshed.serve.settings import Settings
 
 NAMES = ("a100-tp8", "h100-tp8", "h100-tp4")
 
@@ -191,38 +191,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
         process.communicate()
 
 
-class NoWait(selectors.DefaultSelector):
-    """Time passes at once when there is nothing else to do."""
-
-    now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
-        if not found and timeout:
-            self.now_s += timeout
-        return found
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on a clock of its own."""
-
-    def __init__(self) -> None:
-        self.clock = NoWait()
-        super().__init__(self.clock)
-
-    def time(self) -> float:
-        return self.clock.now_s
-
-
 @pytest.fixture
-def virtually() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+def virtually(virtual_loop: Callable[[], Any]) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Run something in an event loop whose time passes at once."""
 
     def run(what: Coroutine[Any, Any, Any]) -> Any:
-        loop = VirtualLoop()
-        try:
-            return loop.run_until_complete(what)
-        finally:
-            loop.close()
+        with asyncio.Runner(loop_factory=virtual_loop) as runner:
+            return runner.run(what)
 
     return run

@@ -21,7 +21,6 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
 from wattshed.serve.dashboard import page
-from wattshed.serve.gateway import Settings
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
@@ -29,6 +28,7 @@ from wattshed.serve.near import asked_from_here
 from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_meters
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
+from wattshed.serve.settings import Settings
 from wattshed.serve.shown import EndpointNow, Scene
 from wattshed.serve.simulated import simulated_app
 from wattshed.serve.state import attainment, latency, state_of

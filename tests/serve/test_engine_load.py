@@ -23,8 +23,8 @@ from wattshed.fleet import load_fleet
 from wattshed.records import Endpoint, Upstream
 from wattshed.serve.background import background
 from wattshed.serve.engine_load import EngineLoad, Most, Others, merged, others_of, read_load
-from wattshed.serve.gateway import Settings
 from wattshed.serve.scraping import scrape
+from wattshed.serve.settings import Settings
 from wattshed.serve.simulated import simulated_app
 from wattshed.serve.target import Target
 from wattshed.serve.upstream import LONGEST_PAGE, Pool

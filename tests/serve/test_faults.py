@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from wattshed.serve.gateway import Settings
+from wattshed.serve.settings import Settings
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "llama", "messages": [{"role": "user", "content": "hello there"}]}

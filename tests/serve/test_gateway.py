@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.gateway import Settings
+from wattshed.serve.settings import Settings
 from wattshed.serve.simulated import Dialect, simulated_app
 
 DEPLOYMENTS = load_fleet("mixed-70b").deployments
@@ -153,7 +154,8 @@ def test_an_answer_is_the_engines_but_for_its_energy(
     live: Callable[..., Any], raw_engine: Callable[..., Any]
 ) -> None:
     headers = (b"content-type: application/json", b"x-engine: 7", b"connection: x-hop", b"x-hop: 1")
-    engine = raw_engine(answering(http_answer(WHOLE, *headers)))
+    of_a_gateway = (b"X-Energy-Joules: 9", b"x-energy-boundary: host", b"X-Wattshed-Request: r")
+    engine = raw_engine(answering(http_answer(WHOLE, *headers, *of_a_gateway)))
     started = live(engine.url)
     found = HTTP.post(started.url + CHAT, json=ASK)
     energy = found.json()["usage"]["energy"]
@@ -165,6 +167,8 @@ def test_an_answer_is_the_engines_but_for_its_energy(
     assert found.headers["x-engine"] == "7"
     assert "x-hop" not in found.headers
     assert found.headers["x-wattshed-endpoint"] == "a100-tp8/0"
+    assert found.headers["x-wattshed-request"] == started.rows()[0]["id"]
+    assert "x-energy-boundary" not in found.headers
 
 
 @pytest.mark.parametrize("asks", [True, False])
@@ -189,7 +193,9 @@ def test_a_stream_is_the_engines_but_for_its_energy(
     }
 
 
-def test_responses_pass_through(live: Callable[..., Any], raw_engine: Callable[..., Any]) -> None:
+def test_responses_pass_through_but_for_the_energy(
+    live: Callable[..., Any], raw_engine: Callable[..., Any]
+) -> None:
     usage = b'{"input_tokens":5,"output_tokens":1}'
     events = [
         b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta"}\n\n',
@@ -197,8 +203,11 @@ def test_responses_pass_through(live: Callable[..., Any], raw_engine: Callable[.
     ]
     started = live(raw_engine(stream_answer(*events)).url)
     ask = {"model": "llama", "input": "hello", "stream": True}
-    assert HTTP.post(started.url + "/v1/responses", json=ask).content == b"".join(events)
+    found = HTTP.post(started.url + "/v1/responses", json=ask).content
+    (energy,) = re.findall(rb',"energy":({[^}]*})', found)
+    assert found.replace(b',"energy":' + energy, b"") == b"".join(events)
     (row,) = started.rows()
+    assert json.loads(energy)["joules"] == row["joules"]
     assert (row["input_tokens"], row["output_tokens"], row["outcome"]) == (5, 1, "served")
 
 

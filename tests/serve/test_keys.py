@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from wattshed.errors import FileError
 from wattshed.fleet import load_fleet
 from wattshed.serve.background import background
-from wattshed.serve.gateway import Settings
+from wattshed.serve.intake import CLASS, DEADLINE
 from wattshed.serve.keys import Bucket, Holder, KeyEntry, Keys, load_keys
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.settings import Settings
 from wattshed.serve.simulated import simulated_app
+from wattshed.serve.wishes import GREENEST, LAMBDA
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "llama", "max_tokens": 4, "messages": [{"role": "user", "content": "hello there"}]}
@@ -146,6 +148,15 @@ def engine() -> Iterator[str]:
     (deployment,) = load_fleet("mixed-70b").deployments[:1]
     with background(simulated_app(deployment, 500)) as url:
         yield url
+
+
+def test_a_wrong_header_is_not_charged(live: Callable[..., Any], engine: str) -> None:
+    started = live(engine, keys=Keys([entry("k", requests_per_minute=1.0)]))
+    for wrong in ({CLASS: "none"}, {DEADLINE: "soon"}, {LAMBDA: "2"}, {GREENEST: "perhaps"}):
+        headers = {**bearer("k"), **wrong}
+        assert HTTP.post(started.url + CHAT, json=ASK, headers=headers).status_code == 400
+    asked = [HTTP.post(started.url + CHAT, json=ASK, headers=bearer("k")) for _ in range(2)]
+    assert [found.status_code for found in asked] == [200, 429]
 
 
 def test_keys_models_and_budgets_hold(live: Callable[..., Any], engine: str, caplog: Any) -> None:

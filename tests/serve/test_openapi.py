@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import wattshed.serve
 from wattshed.fleet import load_fleet
+from wattshed.serve.app import gateway_app
 from wattshed.serve.background import background
+from wattshed.serve.intake import CLASS, DEADLINE
+from wattshed.serve.openapi import CODES
 from wattshed.serve.simulated import simulated_app
+from wattshed.serve.wishes import GREENEST, LAMBDA
 
 CHAT = "/v1/chat/completions"
 
@@ -32,11 +38,29 @@ def test_every_path_is_described_and_every_error_has_its_shape(
             for found, status in ((wrong, 405), (unknown, 404)):
                 assert found.status_code == status
                 assert set(found.json()["error"]) == {"message", "type", "param", "code"}
-    allowed = {"class": "X-Wattshed-Class", "deadline": "X-Wattshed-Deadline"}
-    named = {p["name"] for p in document["paths"][CHAT]["post"]["parameters"]}
-    assert named == set(allowed.values())
+    assert set(document["paths"]) == {route.path for route in gateway_app(started.gateway).routes}
+    named = {p["name"].lower() for p in document["paths"][CHAT]["post"]["parameters"]}
+    assert named == {CLASS, DEADLINE, LAMBDA, GREENEST}
     usage = document["components"]["schemas"]["Usage"]["properties"]
     assert usage["energy"] == {"$ref": "#/components/schemas/Energy"}
+
+
+def codes_in(source: str) -> Iterator[tuple[int, str]]:
+    """Status and code of each error that a module can answer with, where both stand there."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "RefusedError":
+            status, *rest = node.args
+            code = rest[1] if len(rest) > 1 else None
+            if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
+                yield status.value, code.value
+
+
+def test_every_code_of_an_error_is_described() -> None:
+    folder = Path(wattshed.serve.__path__[0])
+    found = {pair for path in folder.glob("*.py") for pair in codes_in(path.read_text())}
+    described = {(status, code) for status, codes in CODES.items() for code in codes}
+    assert len(found) > 20
+    assert found <= described
 
 
 def with_names(document: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +70,7 @@ def with_names(document: dict[str, Any]) -> dict[str, Any]:
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
                 schema["properties"]["model"]["enum"] = ["llama", "auto", "none"]
-                slo_class, deadline = operation["parameters"]
+                slo_class, deadline, *_ = operation["parameters"]
                 slo_class["schema"]["enum"] = ["quick", "none"]
                 deadline["schema"]["minimum"] = 10
     return document

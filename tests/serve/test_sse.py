@@ -98,14 +98,31 @@ def test_tokens_of_completions_tools_and_reasoning_count() -> None:
     assert not found.finished
 
 
-def test_responses_pass_through_and_tell_their_usage() -> None:
+def test_the_last_event_of_a_response_gets_energy_and_nothing_else_changes() -> None:
     delta = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta"}\n\n'
     usage = {"input_tokens": 5, "output_tokens": 1}
-    done = {"type": "response.completed", "response": {"id": "r", "usage": usage}}
-    body = delta + b"event: response.completed\ndata: " + json.dumps(done).encode() + b"\n\n"
+    begun = {"type": "response.in_progress", "response": {"id": "r", "usage": usage}}
+    text = {"usage": usage, "text": json.dumps({"response": {"usage": usage}})}
+    response = {"id": "r", "output": [text], "usage": usage, "object": "response"}
+    done = {"type": "response.completed", "sequence_number": 3, "response": response}
+    first = delta + b"event: response.in_progress\ndata: " + json.dumps(begun).encode() + b"\n\n"
+    last = b"event: response.completed\r\ndata: " + json.dumps(done).encode() + b"\r\n\r\n"
+    old = b'"output_tokens": 1}, "object"'
+    assert last.count(old) == 1
     found = reader()
-    assert read(found, body) == body
+    out = read(found, first + last)
+    new = b'"output_tokens": 1,"energy":{"joules":0.5}}, "object"'
+    assert out == first + last.replace(old, new)
     assert (found.used, found.tokens, found.finished) == (Usage(5, 1), 1, True)
+
+
+@pytest.mark.parametrize("kind", ["response.incomplete", "response.failed"])
+def test_a_response_that_ends_early_gets_energy_where_its_usage_is_known(kind: str) -> None:
+    usage = b'{"input_tokens":5,"output_tokens":2}'
+    known = b'data: {"response":{"usage":' + usage + b'},"type":"' + kind.encode() + b'"}\n\n'
+    assert read(reader(), known) == known.replace(b"2}", b'2,"energy":{"joules":1.0}}')
+    unknown = known.replace(usage, b"null")
+    assert read(reader(), unknown) == unknown
 
 
 def test_comments_and_unknown_dialects_pass() -> None:

@@ -23,7 +23,7 @@ from wattshed.cli.shared import (
     workload_option_of,
 )
 from wattshed.cli.simulated import sources_of
-from wattshed.cli.traffic import parse_arrivals, traffic_options
+from wattshed.cli.traffic import parse_arrivals, promise_options, traffic_options
 from wattshed.records import Fleet
 
 if TYPE_CHECKING:
@@ -55,26 +55,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
     metavar="FILE|NAME",
     help="The fleet behind the gateway: its promises, and what its idle replicas draw.",
 )
-@click.option(
-    "--slo",
-    "slos",
-    multiple=True,
-    metavar="[CLASS:]KEY=S,...",
-    help="Latency that is promised, instead of the fleet's [slo.CLASS]: ttft, tbt and e2e in"
-    " seconds. Repeatable.",
-)
-@click.option(
-    "--target",
-    type=float,
-    default=0.99,
-    show_default=True,
-    help="Part of the promises from which on two attainments count as equal.",
-)
-@click.option(
-    "--every-token",
-    is_flag=True,
-    help="The limit between tokens holds for each of them, not for the mean of a request.",
-)
+@promise_options("Part of the promises from which on two attainments count as equal.")
 @click.option(
     "--engine-speed",
     type=float,
@@ -161,8 +142,9 @@ def replay(
     with errors_at_the_edge():
         check_packages()
         from wattshed.replay.compare import load_others
+        from wattshed.replay.door import Door, check_url
+        from wattshed.replay.knock import knock
         from wattshed.replay.run import replay_workload
-        from wattshed.replay.send import Door, check_url, knock
 
         key, exact = key_of(key_env), not free_lengths
         place = check_url(url)

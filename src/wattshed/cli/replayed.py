@@ -15,8 +15,8 @@ from wattshed.records import Fleet
 if TYPE_CHECKING:
     from wattshed.records import Provenance, ReplayResults
     from wattshed.replay.compare import Other
+    from wattshed.replay.door import Door
     from wattshed.replay.run import Replayed
-    from wattshed.replay.send import Door
     from wattshed.simulate.scenario import Arrivals
 
 

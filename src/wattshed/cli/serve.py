@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,29 +196,22 @@ def serve(
         from wattshed.route.wishes import Greenest
         from wattshed.serve.background import listening
         from wattshed.serve.canary import Canary
-        from wattshed.serve.decide import Decider, make_policy
-        from wattshed.serve.gateway import Gateway, Settings
+        from wattshed.serve.decide import make_policy
+        from wattshed.serve.gateway import Gateway
         from wattshed.serve.keys import load_keys
         from wattshed.serve.ledger import Ledger
         from wattshed.serve.logs import log_request, set_up_logs, start_log
         from wattshed.serve.near import is_loopback
         from wattshed.serve.reload import Reloader
         from wattshed.serve.run import run_gateway, warm_up
-        from wattshed.serve.setup import make_setup
+        from wattshed.serve.settings import Settings
+        from wattshed.serve.setup import deciding, make_setup
 
         set_up_logs(log_format, log_level)
         say = start_log.info if log_format == "json" else note
 
         trial = Canary(canary, canary_share or 0.05) if canary else None
-        decider_of = partial(
-            Decider,
-            policy=policy,
-            default=default_policy,
-            shadow=shadow,
-            plan=plan,
-            canary=trial,
-            epoch_s=time.time() - time.monotonic(),
-        )
+        decider_of = deciding(policy, default_policy, shadow=shadow, plan=plan, canary=trial)
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
         # Refuses a fleet without addresses, or meters, before a ledger is there.

@@ -35,6 +35,7 @@ from wattshed.cli.traffic import (
     parse_clocks,
     parse_names,
     parse_outages,
+    promise_options,
     traffic_options,
 )
 
@@ -63,26 +64,7 @@ from wattshed.cli.traffic import (
     " phases[:RESERVE] or batch-cap[:FACTOR]. Each is tried with each policy. Repeatable.",
 )
 @traffic_options
-@click.option(
-    "--slo",
-    "slos",
-    multiple=True,
-    metavar="[CLASS:]KEY=S,...",
-    help="Latency that is promised, instead of the fleet's [slo.CLASS]: ttft, tbt and e2e in"
-    " seconds. Without CLASS, for all requests whose class has none. Repeatable.",
-)
-@click.option(
-    "--target",
-    type=float,
-    default=0.99,
-    show_default=True,
-    help="Part of the promises that is to be kept.",
-)
-@click.option(
-    "--every-token",
-    is_flag=True,
-    help="The limit between tokens holds for each of them, not for the mean of a request.",
-)
+@promise_options("Part of the promises that is to be kept.")
 @click.option(
     "--replications",
     type=int,

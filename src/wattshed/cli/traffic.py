@@ -77,6 +77,33 @@ OPTIONS = (
 )
 
 
+def promise_options(target: str) -> Callable[[F], F]:
+    """Options of the promises that are to be kept, with what the target is for."""
+    options = (
+        click.option(
+            "--slo",
+            "slos",
+            multiple=True,
+            metavar="[CLASS:]KEY=S,...",
+            help="Latency that is promised, instead of the fleet's [slo.CLASS]: ttft, tbt and e2e"
+            " in seconds. Without CLASS, for all requests whose class has none. Repeatable.",
+        ),
+        click.option("--target", type=float, default=0.99, show_default=True, help=target),
+        click.option(
+            "--every-token",
+            is_flag=True,
+            help="The limit between tokens holds for each of them, not for the mean of a request.",
+        ),
+    )
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def traffic_options(command: F) -> F:
     """Every option that `parse_arrivals` reads."""
     for option in reversed(OPTIONS):

@@ -10,8 +10,9 @@ import polars as pl
 from wattshed.fleet import Fleet
 from wattshed.records import ReplayResults
 from wattshed.replay.compare import Other, compare
+from wattshed.replay.door import Door
 from wattshed.replay.outcome import Replay
-from wattshed.replay.send import Door, Report, replay
+from wattshed.replay.send import Report, replay
 from wattshed.replay.summary import summarise
 from wattshed.replay.table import request_table
 from wattshed.simulate.scenario import Arrivals

@@ -10,11 +10,10 @@ from types import TracebackType
 from typing import Protocol
 
 import aiohttp
-import httpx
 import msgspec
 import numpy as np
 
-from wattshed.errors import EngineError, ParameterError
+from wattshed.errors import EngineError
 from wattshed.measure.clock import NS_PER_S
 from wattshed.measure.drivers.openai_dialect import (
     WORDS,
@@ -24,6 +23,7 @@ from wattshed.measure.drivers.openai_dialect import (
     request_body,
 )
 from wattshed.measure.drivers.openai_stream import error_message, read_chunk
+from wattshed.replay.door import Door, get, reason_of, session_of
 from wattshed.replay.outcome import Replay, Trip, conclude
 from wattshed.simulate.model import Requests
 from wattshed.simulate.scenario import first_of
@@ -35,52 +35,8 @@ LOOK_S = 0.1
 CLASS, DEADLINE = "X-Wattshed-Class", "X-Wattshed-Deadline"
 ENDPOINT, REQUEST = "X-Wattshed-Endpoint", "X-Wattshed-Request"
 IDS = (1000, 30000)
-PROMPTS = ("ids", "text")
-KEPT_S = 3.0
-"""Idle connections are closed before servers do it: uvicorn does after 5 s."""
-MAX_READ = 2**20
-"""Bytes of an answer that wait to be read."""
 
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Door:
-    """Where requests go.
-
-    Attributes
-    ----------
-    url : str
-        Without ``/v1``.
-    model : str
-    key : str
-    timeout_s : float
-        Longest silence.
-    prompt : str
-        One of `PROMPTS`: token ids, of which a server knows how many they are, or words.
-    exact : bool
-        Ask for answers of exactly as many tokens (``ignore_eos``, ``min_tokens``).
-    engine_speed : float
-        Seconds of the engines in one of ours.
-    max_error : float
-        Part of the requests that may fail before no more are sent.
-    """
-
-    url: str
-    model: str = "auto"
-    key: str = field(default="", repr=False)
-    timeout_s: float = 600.0
-    prompt: str = "ids"
-    exact: bool = True
-    engine_speed: float = 1.0
-    max_error: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name in ("timeout_s", "engine_speed"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ParameterError(name, f"{getattr(self, name):g}", "give a number above 0")
-        if not 0 <= self.max_error <= 1:
-            raise ParameterError("max_error", f"{self.max_error:g}", "give a part, from 0 to 1")
 
 
 class Prompts(Protocol):
@@ -150,7 +106,7 @@ class Sender:
         self._session = session_of(self.door)
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             # What is read and opened for the first request must not make it late.
-            await _get(self._session, f"{self.door.url}/v1/models")
+            await get(self._session, f"{self.door.url}/v1/models")
         return self
 
     async def __aexit__(
@@ -223,7 +179,7 @@ class Sender:
         try:
             await self._tell(trip, content, self._headers(q))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            trip.error = trip.error or _reason(error, self.door.timeout_s)
+            trip.error = trip.error or reason_of(error, self.door.timeout_s)
         except EngineError as error:
             trip.error = error.found
         trip.ended = True
@@ -261,108 +217,3 @@ async def _listen(trip: Trip, answer: aiohttp.ClientResponse, where: str) -> Non
         for line in lines:
             trip.tally.add_line(line.decode("utf-8", "replace"), at_ns, where)
     trip.tally.add_line(rest.decode("utf-8", "replace"), now_ns(), where)
-
-
-def _reason(error: Exception, timeout_s: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"said nothing for {timeout_s:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot be reached: {error.strerror or error}"
-    return f"broke off: {type(error).__name__}"
-
-
-def session_of(door: Door) -> aiohttp.ClientSession:
-    """Connections to a gateway, as many as requests are open."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Authorization": f"Bearer {door.key}"} if door.key else {},
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=min(10.0, door.timeout_s), sock_read=door.timeout_s
-        ),
-        read_bufsize=MAX_READ,
-        trust_env=False,
-    )
-
-
-def knock(door: Door) -> str:
-    """Find out whether a gateway is there and has the model; the policy that decides, if it says.
-
-    Raises
-    ------
-    EngineError
-        If it cannot be reached, or refuses the key.
-    ParameterError
-        If it has no such model.
-    """
-    return asyncio.run(_knock(door))
-
-
-async def _knock(door: Door) -> str:
-    async with session_of(door) as session:
-        try:
-            status, body = await _get(session, f"{door.url}/v1/models")
-            if status in (401, 403):
-                cure = "name the variable that holds the API key with --key-env"
-                raise EngineError(door.url, f"answers {status}: {error_message(body)}", cure)
-            _check_model(door, status, body)
-            _, ready = await _get(session, f"{door.url}/ready")
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            cure = "start it, or check --url, such as http://127.0.0.1:8080"
-            raise EngineError(door.url, _reason(error, door.timeout_s), cure) from None
-    return _policy(ready)
-
-
-async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
-    async with session.get(url) as answer:
-        return answer.status, await answer.read()
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
-class _Ready(msgspec.Struct):
-    policy: str = ""
-
-
-def _check_model(door: Door, status: int, body: bytes) -> None:
-    """A server that lists its models has to list ours; not every server does."""
-    if status != 200:
-        return
-    try:
-        names = [model.id for model in msgspec.json.decode(body, type=_Models).data]
-    except msgspec.DecodeError:
-        cure = "give the address of an OpenAI-compatible server, without /v1"
-        raise EngineError(f"{door.url}/v1/models", "answers with no list of models", cure) from None
-    if door.model not in names:
-        cure = f"use one of {', '.join(sorted(names)[:8]) or 'none, it lists no model'}"
-        raise ParameterError("--model", f"{door.url} has no model {door.model!r}", cure)
-
-
-def _policy(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_Ready).policy
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-
-
-def check_url(text: str) -> str:
-    """An address without its ``/v1``.
-
-    Raises
-    ------
-    ParameterError
-    """
-    cure = "give the address of a gateway, such as http://127.0.0.1:8080"
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise ParameterError("--url", f"{text!r}: {error}", cure) from None
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
-        raise ParameterError("--url", repr(text), cure)
-    return text.rstrip("/").removesuffix("/v1")

@@ -13,14 +13,12 @@ from wattshed.engines.model import Array
 from wattshed.fleet import Fleet
 from wattshed.records import (
     ClassResult,
-    Deployment,
-    IterationProfile,
     ReplayedDeployment,
     ReplayedEnergy,
     ReplayedPolicy,
 )
 from wattshed.replay.outcome import LOST, REJECTED, UNFINISHED, Replay
-from wattshed.serving import engine_settings
+from wattshed.serving import idle_power_w
 from wattshed.simulate.policies import Promises
 from wattshed.simulate.scenario import limits_of
 from wattshed.simulate.summary import (
@@ -184,18 +182,12 @@ def idle_power_of(fleet: Fleet | None) -> tuple[dict[str, float], str]:
     sleeping = next((d.name for d in fleet.deployments if d.sleep_after_s is not None), None)
     if sleeping is not None:
         return {}, f"replicas of {sleeping} sleep, and do not tell when"
-    found = {d.name: _idle_w(d) for d in fleet.deployments}
+    found = {d.name: idle_power_w(d) for d in fleet.deployments}
     silent = [name for name, power_w in found.items() if power_w is None]
     if silent:
         return {}, f"the idle power of {silent[0]} is not known"
     counts = {d.name: d.replicas for d in fleet.deployments}
     return {name: counts[name] * w for name, w in found.items() if w is not None}, ""
-
-
-def _idle_w(deployment: Deployment) -> float | None:
-    if isinstance(deployment.profile, IterationProfile):
-        return engine_settings(deployment).idle_power_w
-    return deployment.idle_power_w
 
 
 def deployments_of(found: Replay, fleet: Fleet | None) -> list[ReplayedDeployment]:

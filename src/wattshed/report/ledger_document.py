@@ -7,23 +7,22 @@ from datetime import UTC, datetime
 
 from wattshed import __version__
 from wattshed.records import LedgerGroup, LedgerSummary, Provenance
-from wattshed.report.document import Cell, Chart, Document, Map, Section, Series, Table
+from wattshed.report.document import Chart, Document, Map, Section, Series, Table
 from wattshed.report.ledger_comparison import comparison_tables
+from wattshed.report.ledger_tables import (
+    GROUPS,
+    NOTE,
+    UNKNOWN,
+    drifts_table,
+    factors_table,
+    forecasts_table,
+    group_table,
+    impacts_table,
+    meters_table,
+    outcomes_table,
+)
 from wattshed.report.text import format_number
 from wattshed.units import SECONDS_PER_HOUR, human_energy, kwh
-
-GROUPS = {
-    "tenants": ("tenant", "Who asked"),
-    "models": ("model", "What was asked for"),
-    "endpoints": ("endpoint", "Who answered"),
-    "hours": ("hour", "When"),
-}
-"""Fields of a summary that are groups, with the heading of their first column and their title."""
-UNKNOWN = "(none)"
-NOTE = (
-    "Energy: of the requests whose energy is known. Per request and per output token with the idle"
-    " part, where that is known. Attainment: of the promises that could be seen."
-)
 
 
 def ledger_tables(found: LedgerSummary) -> list[Table]:
@@ -105,165 +104,6 @@ def caveats(found: LedgerSummary) -> list[str]:
     if any(each.kind == "modelled" for each in found.meters):
         texts.append("Some meters are simulated, or estimate: their energy was not measured.")
     return texts
-
-
-def group_table(found: LedgerSummary, field: str, note: str = NOTE) -> Table:
-    """Requests, tokens, energy and promises of each group."""
-    heading, title = GROUPS[field]
-    columns = [heading, "requests", "served", "input tokens", "output tokens", "dynamic (J)"]
-    columns += ["idle (J)", "energy (J/request)", "energy (J/output token)", "attainment (%)"]
-    groups: list[LedgerGroup] = getattr(found, field)
-    rows = [_row(group) for group in groups]
-    if len(groups) > 1:
-        rows.append(_row(found.total))
-    return Table(field, title, columns, rows, note=note)
-
-
-def _row(group: LedgerGroup) -> list[Cell]:
-    return [
-        group.name or UNKNOWN,
-        group.requests,
-        group.outcomes.get("served", 0),
-        group.input_tokens,
-        group.output_tokens,
-        group.dynamic_j,
-        group.idle_j,
-        group.energy_per_request_j,
-        group.energy_per_output_token_j,
-        None if group.attainment is None else 100 * group.attainment,
-    ]
-
-
-def outcomes_table(found: LedgerSummary) -> Table:
-    """What became of the requests of each endpoint."""
-    names = sorted(found.total.outcomes)
-    rows: list[list[Cell]] = [
-        [each.name or UNKNOWN, *(each.outcomes.get(n, 0) for n in names)]
-        for each in [*found.endpoints, found.total]
-    ]
-    return Table("outcomes", "What became of the requests", ["endpoint", *names], rows)
-
-
-def forecasts_table(found: LedgerSummary) -> Table:
-    """Predicted against final energy."""
-    rows: list[list[Cell]] = [
-        [
-            each.endpoint,
-            each.requests,
-            each.predicted_j,
-            each.final_j,
-            None if each.difference is None else 100 * each.difference,
-            each.expected_output_tokens,
-            each.output_tokens,
-        ]
-        for each in found.forecasts
-    ]
-    columns = ["endpoint", "requests", "predicted (J)", "final (J)", "difference (%)"]
-    return Table(
-        "forecasts",
-        "Predicted and final energy",
-        [*columns, "expected output tokens", "output tokens"],
-        rows,
-        note="Of served requests. Predicted: when the request came, from the output that was"
-        " expected, in the batches that plans assume. Final: its receipt, in the batch that there"
-        " was.",
-    )
-
-
-def drifts_table(found: LedgerSummary) -> Table:
-    """Metered against modelled energy."""
-    rows: list[list[Cell]] = [
-        [
-            each.endpoint,
-            each.requests,
-            each.modelled_j,
-            each.metered_j,
-            each.ratio,
-            each.low,
-            each.high,
-            "alarm" if each.alarm else "",
-        ]
-        for each in found.drifts
-    ]
-    columns = ["endpoint", "requests", "modelled (J)", "metered (J)", "ratio", "low", "high"]
-    return Table(
-        "drifts",
-        "Modelled and metered energy",
-        [*columns, "drift"],
-        rows,
-        note="Of served requests whose whole time was metered; dynamic energy. Low and high: 95 %"
-        " of the ratio. Alarm: all of it lies more than 10 % from 1.",
-    )
-
-
-def meters_table(found: LedgerSummary) -> Table:
-    """Where what meters said went."""
-    rows: list[list[Cell]] = [
-        [
-            each.meter,
-            each.boundary,
-            each.seconds,
-            each.silent_s,
-            each.metered_j,
-            each.low_j,
-            each.high_j,
-            each.dynamic_j,
-            each.idle_of_requests_j,
-            each.idle_j,
-            each.unattributed_j,
-        ]
-        for each in found.meters
-    ]
-    columns = ["meter", "boundary", "metered (s)", "silent (s)", "metered (J)", "low (J)"]
-    columns += ["high (J)", "requests (J)", "requests, idle part (J)", "idle (J)"]
-    return Table(
-        "meters",
-        "What the meters said",
-        [*columns, "unattributed (J)"],
-        rows,
-        note="The last four add up to what was metered. Idle: while no request was there."
-        " Unattributed: above the idle power with nobody at work, or below it.",
-    )
-
-
-def impacts_table(found: LedgerSummary) -> Table:
-    """Carbon, water and cost by site."""
-    rows: list[list[Cell]] = [
-        [
-            each.site,
-            each.impact.boundary,
-            each.requests,
-            kwh(each.impact.energy_it_j),
-            kwh(each.impact.energy_facility_j),
-            each.impact.carbon_g,
-            each.impact.water_site_l,
-            each.impact.water_source_l,
-            each.impact.cost,
-            each.impact.currency,
-        ]
-        for each in found.impacts or []
-    ]
-    columns = ["site", "boundary", "requests", "IT energy (kWh)", "with the building (kWh)"]
-    columns += ["carbon (g CO2e)", "water on site (L)", "water at the source (L)", "cost"]
-    return Table(
-        "impacts",
-        "Carbon, water and cost",
-        [*columns, "currency"],
-        rows,
-        note="A dash: the site does not say. Average carbon intensity, of the building's energy;"
-        " idle power of the requests included, that between them is not.",
-    )
-
-
-def factors_table(found: LedgerSummary) -> Table:
-    """What energies were multiplied by."""
-    rows: list[list[Cell]] = [
-        [each.site, factor.name, factor.value, factor.kind, factor.source]
-        for each in found.impacts or []
-        for factor in each.impact.factors
-    ]
-    columns = ["site", "factor", "value", "kind", "source"]
-    return Table("impact-factors", "Factors behind these figures", columns, rows)
 
 
 def charts_of(found: LedgerSummary, field: str) -> list[Chart | Map]:

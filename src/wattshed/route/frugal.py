@@ -135,6 +135,11 @@ class Frugal(FilteredPolicy):
         self._alone_cost = lru_cache(REMEMBERED)(self._cost_alone)
         self._last: _Seen | None = None
 
+    def remember(self, sizes: int) -> None:
+        """See `FilteredPolicy.remember`."""
+        super().remember(sizes)
+        self._alone_cost = lru_cache(sizes)(self._cost_alone)
+
     def finished(self, served: Served) -> None:
         """Learn from what became of a request."""
         if served.kept is not None:

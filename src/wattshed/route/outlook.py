@@ -46,14 +46,15 @@ class Outlooks:
     rule : PriceRule, optional
         Energy alone unless told.
     remembered : int
-        Sizes of requests that are kept before the oldest are forgotten.
+        Sizes of requests that are kept before the oldest are forgotten, each about 1 kB for four
+        deployments. May be set later.
     """
 
     def __init__(
         self, fleet: Fleet, rule: PriceRule | None = None, remembered: int = 65_536
     ) -> None:
         self._fleet = fleet
-        self._remembered = remembered
+        self.remembered = remembered
         self._rule = energy_rule(fleet) if rule is None else rule
         refuse_other_deployments(self._rule, fleet)
         self._known: dict[Size, Outlook] = {}
@@ -75,7 +76,7 @@ class Outlooks:
         for (m, n, group), outlook in zip(
             sizes, outlooks(self._fleet, self._rule, queries), strict=True
         ):
-            while len(self._known) >= self._remembered:
+            while len(self._known) >= self.remembered:
                 del self._known[next(iter(self._known))]
             self._known[int(m), n, queries.classes[group]] = outlook
 

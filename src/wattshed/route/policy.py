@@ -90,6 +90,10 @@ class FilteredPolicy:
         self.outlooks = Outlooks(fleet, rule)
         self._pick = pick
 
+    def remember(self, sizes: int) -> None:
+        """Keep predictions for this many sizes of requests, and forget the oldest."""
+        self.outlooks.remembered = sizes
+
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Decision:
         """Where a request goes; see `Policy`."""
         outlook = self.outlooks.of(request)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-USAGE = re.compile(rb'"usage"\s*:\s*')
+NAMED = {name: re.compile(rb'"%s"\s*:\s*' % name.encode()) for name in ("usage", "response")}
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -71,14 +71,20 @@ def usage_of(document: bytes) -> bytes:
 def put_energy(document: bytes, energy: dict[str, Any]) -> bytes:
     """Add ``energy`` to the usage of a JSON object that has one."""
     raw = usage_of(document)
-    return _replace(document, raw, _with_energy(raw, msgspec.json.encode(energy)))
+    return _replace(document, "usage", raw, _with_energy(raw, msgspec.json.encode(energy)))
+
+
+def put_energy_inside(document: bytes, energy: dict[str, Any]) -> bytes:
+    """The same for an event whose ``response`` has a usage, as streams of responses end."""
+    raw = bytes(_OBJECT.decode(document)["response"])
+    return _replace(document, "response", raw, put_energy(raw, energy))
 
 
 def put_usage(document: bytes, usage: dict[str, Any]) -> bytes:
     """Give a usage to a JSON object that has none, or null."""
     new = msgspec.json.encode(usage)
     if bytes(_DOCUMENT.decode(document).usage) == b"null":
-        return _replace(document, b"null", new)
+        return _replace(document, "usage", b"null", new)
     end = document.rindex(b"}")
     comma = b"," if _OBJECT.decode(document) else b""
     return document[:end] + comma + b'"usage":' + new + document[end:]
@@ -92,12 +98,13 @@ def _with_energy(raw: bytes, energy: bytes) -> bytes:
     return raw[:end] + (b"," if fields else b"") + b'"energy":' + energy + raw[end:]
 
 
-def _replace(document: bytes, old: bytes, new: bytes) -> bytes:
-    """Another value for the top-level usage: the only one, or the one whose change shows there."""
-    places = [m.end() for m in USAGE.finditer(document) if document.startswith(old, m.end())]
+def _replace(document: bytes, name: str, old: bytes, new: bytes) -> bytes:
+    """Another value for a top-level name: the only one, or the one whose change shows there."""
+    found = NAMED[name].finditer(document)
+    places = [m.end() for m in found if document.startswith(old, m.end())]
     for place in places:
         changed = document[:place] + new + document[place + len(old) :]
-        if len(places) == 1 or usage_of(changed) == new:
+        if len(places) == 1 or bytes(_OBJECT.decode(changed)[name]) == new:
             return changed
     # The name is spelled with escapes: legal, and never seen.
-    return msgspec.json.encode({**_OBJECT.decode(document), "usage": msgspec.Raw(new)})
+    return msgspec.json.encode({**_OBJECT.decode(document), name: msgspec.Raw(new)})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -11,11 +9,12 @@ from starlette.applications import Starlette
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.serve.app import gateway_app
 from wattshed.serve.canary import Canary
-from wattshed.serve.decide import Decider
-from wattshed.serve.gateway import Gateway, Settings
+from wattshed.serve.gateway import Gateway
 from wattshed.serve.keys import load_keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.reload import Reloader
+from wattshed.serve.settings import Settings
+from wattshed.serve.setup import deciding
 from wattshed.serve.target import Targets
 
 
@@ -77,15 +76,7 @@ def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
         app = ws.gateway("fleet.toml", policy="frugal")
     """
     trial = None if canary is None else Canary(canary, canary_share)
-    decider_of = partial(
-        Decider,
-        policy=policy,
-        default=default_policy,
-        shadow=shadow,
-        plan=plan,
-        canary=trial,
-        epoch_s=time.time() - time.monotonic(),
-    )
+    decider_of = deciding(policy, default_policy, shadow=shadow, plan=plan, canary=trial)
     loaded = fleet if isinstance(fleet, Fleet) else load_fleet(fleet)
     decider = decider_of(loaded)
     Targets(loaded)  # refuses a fleet without addresses before anything is opened

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
-from wattshed.records import Request, Served
-from wattshed.serve.body import engine_body, read_ask
+from wattshed.records import Served
+from wattshed.serve.body import engine_body
 from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
+from wattshed.serve.intake import Intake
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
@@ -30,64 +27,18 @@ from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
 from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
+from wattshed.serve.retries import Retries
+from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
 from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
 from wattshed.serve.upstream import Pool, UpstreamError, check_status
 from wattshed.serve.waiting import WaitingRoom
-from wattshed.serve.wishes import read_wish
 
 log = logging.getLogger("wattshed.serve")
-FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
-"""Headers of a request that engines get to see, besides its type. Keys are not among them."""
-RESERVE = 100.0
-"""Most repeated sendings at once."""
-CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
 UNTRACED = nullcontext()
 SIMULATED = "x-simulated"
 """Header of answers that no real engine made."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Limits of the gateway.
-
-    Attributes
-    ----------
-    max_body_bytes : int
-    seats : int
-        Requests that may wait while all endpoints are full.
-    queue_s : float
-        How long each of them may.
-    tries : int
-        Most endpoints that a request is sent to.
-    retry_share : float
-        Most repeated sendings, as a part of the requests; the first ten are free, and `RESERVE`
-        may be saved up: an engine that dies fails all that it had at once.
-    probe_s : float
-        Time between two looks at the health of an endpoint.
-    scrape_s : float
-        Time between two looks at what an engine tells of its load.
-    stall_s : float
-        How long a client may take to send its request, or take nothing of its answer.
-    loopback : bool
-        Whether only this machine can reach it: then its state is nobody else's business.
-    """
-
-    max_body_bytes: int = 32 * 2**20
-    seats: int = 1024
-    queue_s: float = 30.0
-    tries: int = 3
-    retry_share: float = 0.2
-    probe_s: float = 5.0
-    stall_s: float = 60.0
-    loopback: bool = True
-    scrape_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "scrape_s", "stall_s"):
-            if not getattr(self, name) > 0:
-                raise ParameterError(name, f"{getattr(self, name):g}", "give more than 0")
 
 
 class Gateway:
@@ -137,12 +88,11 @@ class Gateway:
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
-        self.estimator, self.lengths = estimator or BytesPerToken(), lengths or OnlineHistogram()
         self.clock, self.wall = clock, time.time
+        self.intake = Intake(estimator or BytesPerToken(), lengths or OnlineHistogram(), clock)
         self.waiting = WaitingRoom(self.settings.seats)
         self.door = Door(ledger)
-        self._prefix, self._numbers = secrets.token_hex(10), itertools.count()
-        self._retries = 10.0
+        self._retries = Retries(self.settings.retry_share)
         self._pool: Pool | None = None
         limits = self.settings
         self._placing = Placing(self.waiting, self.clock, limits.queue_s, limits.probe_s)
@@ -202,9 +152,10 @@ class Gateway:
         try:
             newcomer.holder = self.identify(newcomer.headers)
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
-            call = self.take_in(newcomer, body)
+            self._check_ledger()
+            call = self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:
-            self.door.turn_away(newcomer, refused, self._new_id(), self.clock())
+            self.door.turn_away(newcomer, refused, self.intake.new_id(), self.clock())
             await reply.refuse(refused)
             return
         except ClientLeftError:
@@ -231,59 +182,11 @@ class Gateway:
         """
         return None if self.keys is None else self.keys.identify(headers.get("authorization"))
 
-    def _new_id(self) -> str:
-        return f"{self._prefix}{next(self._numbers):012x}"
-
-    def take_in(self, newcomer: Newcomer, body: bytes) -> Call:
-        """Read a request, and forecast it.
-
-        Raises
-        ------
-        RefusedError
-        """
+    def _check_ledger(self) -> None:
+        """Serve nothing that cannot be accounted for."""
         if self.ledger.overflows:
             message = "the ledger cannot be written; try again later"
             raise RefusedError(503, message, "ledger_full", retry_after_s=self.settings.probe_s)
-        ask, headers, holder = read_ask(newcomer.path, body), newcomer.headers, newcomer.holder
-        newcomer.model = ask.model
-        candidates = self.targets.by_model.get(ask.model)
-        if candidates is None:
-            known = ", ".join(self.targets.models)
-            message = f"no model {ask.model!r}; use one of {known}"
-            raise RefusedError(404, message, "model_not_found", param="model")
-        if holder is not None:
-            holder.check_model(ask.model)
-            holder.admit(self.clock())
-        tenant = newcomer.tenant
-        m = ask.prompt_tokens or self.estimator.estimate(ask.model, ask.text_bytes)
-        route = (ask.model, tenant, ask.path, ask.stream)
-        forecast = self.lengths.predict(route, m, ask.max_tokens)
-        request = Request(
-            self._new_id(),
-            m,
-            forecast.mean,
-            self._slo_class(headers),
-            self.clock(),
-            _deadline_s(headers),
-            ask.max_tokens,
-            forecast.late,
-            tenant,
-            *read_wish(headers),
-        )
-        forward = forwarded(headers)
-        forward["content-type"] = "application/json"
-        came_at = newcomer.arrived_at
-        return Call(
-            request.id, ask, request, route, self.setup, candidates, came_at, forward, holder
-        )
-
-    def _slo_class(self, headers: Mapping[str, str]) -> str:
-        name = headers.get(CLASS, "")
-        if name and name not in self.fleet.slo:
-            known = ", ".join(self.fleet.slo) or "none, the fleet has no SLO"
-            message = f"{CLASS}: no class {name!r}; use one of {known}"
-            raise RefusedError(400, message, "unknown_class", param=CLASS)
-        return name
 
     async def _answer(self, call: Call, reply: Reply) -> None:
         """Serve a call, or say why not."""
@@ -304,7 +207,7 @@ class Gateway:
                 await reply.refuse(RefusedError(503, message, "stopping", retry_after_s=1.0))
 
     async def _serve(self, call: Call, reply: Reply) -> None:
-        self._retries = min(RESERVE, self._retries + self.settings.retry_share)
+        self._retries.earn()
         tries = 0
         while True:
             target = await self._placing.place(call)
@@ -337,8 +240,7 @@ class Gateway:
         if reply.started:
             raise RefusedError(502, message, "upstream_broke") from None
         rest = [t for t in call.candidates if t.name not in call.tried]
-        if rest and tries < self.settings.tries and self._retries >= 1.0:
-            self._retries -= 1.0
+        if rest and tries < self.settings.tries and self._retries.spend():
             return
         if error.busy:
             after_s = error.retry_after_s or self.settings.probe_s
@@ -369,7 +271,9 @@ class Gateway:
                 check_status(response)
                 call.simulated = SIMULATED in response.headers
                 receipts = call.setup.targets.receipts[target.deployment.name]
-                relay = Relay(call, target, flight, reply, receipts, self.estimator, self.clock)
+                relay = Relay(
+                    call, target, flight, reply, receipts, self.intake.estimator, self.clock
+                )
                 await relay.answer(response)
             target.breaker.worked()
             said = True
@@ -393,11 +297,8 @@ class Gateway:
         """Write the row of a call, learn from it, and tell the policy."""
         call.end_s, call.status = self.clock(), reply.status
         self.ledger.append(row_of(call))
-        used, ask = call.used, call.ask
-        if call.outcome == "served" and used is not None and not used.counted:
-            self.estimator.observe(ask.model, ask.text_bytes, used.input_tokens)
-            if used.output_tokens:
-                self.lengths.observe(call.route, used.input_tokens, used.output_tokens)
+        self.intake.learn(call)
+        used = call.used
         joules = call.receipt.joules if call.receipt else None
         if call.holder is not None and used is not None:
             call.holder.charge(used.input_tokens + used.output_tokens, joules or 0.0, call.end_s)
@@ -411,23 +312,3 @@ class Gateway:
 
 def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
     return UNTRACED
-
-
-def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that go on to an engine; not those that the client means for this connection only."""
-    kept_back = {name.strip().lower() for name in headers.get("connection", "").split(",")}
-    return {name: headers[name] for name in FORWARDED if name in headers and name not in kept_back}
-
-
-def _deadline_s(headers: Mapping[str, str]) -> float | None:
-    text = headers.get(DEADLINE)
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        message = f"{DEADLINE}: {text!r}; give seconds from now, above 0"
-        raise RefusedError(400, message, "invalid_value", param=DEADLINE)
-    return seconds

@@ -21,9 +21,9 @@ from wattshed.serve.drift import Drifts
 from wattshed.serve.gauge import Closed, Gauge, Opener, open_gauge, refuse_overlaps
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.metered import ATTRIBUTED, ESTIMATED
-from wattshed.serve.receipt import idle_power_w
 from wattshed.serve.split import Split, rows_of
 from wattshed.serve.stays import Stay, StepWeights, residents_of, step_weights
+from wattshed.serving import idle_power_w
 
 log = logging.getLogger("wattshed.serve")
 if TYPE_CHECKING:

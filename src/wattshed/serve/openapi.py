@@ -11,28 +11,60 @@ from typing import Any
 from wattshed import __version__
 from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS, PATHS, RESPONSES, TEXT_OF
 from wattshed.serve.refused import KINDS
+from wattshed.serve.search import MOST_ROWS, SHOWN
+from wattshed.serve.shown import State
 
 Json = dict[str, Any]
 SUMMARIES = {
     CHAT: "Answer a conversation.",
     COMPLETIONS: "Go on with a text.",
     EMBEDDINGS: "Embed texts.",
-    RESPONSES: "Answer, in the words of the Responses API; passed through.",
+    RESPONSES: "Answer, in the words of the Responses API; all but usage passes through.",
 }
 ERRORS = {
     400: "The request is wrong, or no endpoint may serve it.",
     401: "No valid key.",
-    403: "The key is not for this model.",
+    403: "The key is not for this model, or there is none for this page.",
     404: "No such model, or the engine has no such path.",
-    408: "The body did not come.",
+    408: "The request did not come in time.",
     413: "The body is too long.",
     422: "The engine refuses the request.",
     429: "A budget is used up, or the queue is full.",
+    431: "The headers are too long.",
     500: "The gateway failed.",
     502: "Engines failed.",
     503: "No endpoint is healthy, has room, or the gateway is stopping.",
-    504: "Engines did not answer in time, or the deadline passed.",
+    504: "Engines did not answer in time, the deadline passed, or a search took too long.",
 }
+CODES = {
+    400: (
+        "invalid_http",
+        "invalid_json",
+        "invalid_value",
+        "missing_field",
+        "unknown_class",
+        "unservable",
+    ),
+    401: ("invalid_api_key",),
+    403: ("model_not_allowed", "no_keys"),
+    404: ("model_not_found",),
+    408: ("request_timeout",),
+    413: ("request_too_large",),
+    429: ("joules_budget", "queue_full", "requests_budget", "tokens_budget"),
+    431: ("headers_too_large",),
+    500: ("internal_error", "policy_failed"),
+    502: ("upstream_broke", "upstream_failed"),
+    503: (
+        "ledger_full",
+        "ledger_unreadable",
+        "no_endpoint",
+        "queue_timeout",
+        "stopping",
+        "upstream_busy",
+    ),
+    504: ("deadline", "search_too_long", "upstream_failed"),
+}
+"""``code`` of the gateway's own errors by status; an engine's are passed on as they are."""
 
 
 def openapi() -> Json:
@@ -63,6 +95,16 @@ def _ask(path: str) -> Json:
                 "X-Wattshed-Deadline",
                 "Seconds until the last token.",
                 {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9},
+            ),
+            _header(
+                "X-Wattshed-Lambda",
+                "Weight of energy against runtime in the choice of the endpoint.",
+                {"type": "number", "minimum": 0, "maximum": 1},
+            ),
+            _header(
+                "X-Wattshed-Greenest",
+                "True: where it adds least energy or carbon; not beside X-Wattshed-Lambda.",
+                {"type": "boolean"},
             ),
         ],
         "requestBody": {"required": True, "content": _content(_request(path))},
@@ -138,6 +180,38 @@ def _pages() -> Json:
             }
         },
         "/openapi.json": {"get": _page("openapi", "This document.", {"type": "object"})},
+        **_dashboard(),
+    }
+
+
+def _dashboard() -> Json:
+    """The page in a browser, and what it asks."""
+    text = {"type": "string"}
+    state = {"type": "object", "required": list(State.__struct_fields__)}
+    rows = {"type": "array", "items": {"type": "object", "required": list(SHOWN)}}
+    found = {"type": "object", "required": ["requests"], "properties": {"requests": rows}}
+    asked = [
+        _query("id", "First letters of the id.", text),
+        _query("tenant", "Only its requests; those of the key, where there is one.", text),
+        _query("endpoint", "Only its requests, or those of a deployment.", text),
+        _query("limit", "Rows.", {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}),
+    ]
+    page = {"description": "The page, which holds no data.", "content": {"text/html": {}}}
+    return {
+        "/ui": {
+            "get": {
+                "operationId": "ui",
+                "summary": "The dashboard.",
+                "responses": {"200": page},
+            }
+        },
+        "/ui/state": {"get": _page("ui_state", "Figures of now.", state, 401, 403)},
+        "/ui/requests": {
+            "get": {
+                **_page("ui_requests", "Rows of the ledger.", found, 400, 401, 403, 503, 504),
+                "parameters": asked,
+            }
+        },
     }
 
 
@@ -153,11 +227,16 @@ def _page(name: str, summary: str, schema: Json, *errors: int) -> Json:
 def _refusals(*statuses: int) -> Json:
     """Answers that are errors, and when to come again."""
     content = _content({"$ref": "#/components/schemas/Error"})
-    found: Json = {str(s): {"description": ERRORS[s], "content": content} for s in statuses}
+    found: Json = {str(s): {"description": _told(s), "content": content} for s in statuses}
     for status in {"429", "503"} & set(found):
         later = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
         found[status]["headers"] = {"Retry-After": later}
     return found
+
+
+def _told(status: int) -> str:
+    codes = ", ".join(CODES.get(status, ()))
+    return f"{ERRORS[status]} Codes: {codes}." if codes else ERRORS[status]
 
 
 def _error() -> Json:
@@ -166,7 +245,7 @@ def _error() -> Json:
         "message": {"type": "string"},
         "type": {"type": "string", "examples": sorted(set(KINDS.values()))},
         "param": text,
-        "code": text,
+        "code": {**text, "examples": sorted({code for those in CODES.values() for code in those})},
     }
     error = {"type": "object", "required": list(fields), "properties": fields}
     return {"type": "object", "required": ["error"], "properties": {"error": error}}
@@ -198,6 +277,10 @@ def _usage() -> Json:
 
 def _header(name: str, text: str, schema: Json) -> Json:
     return {"name": name, "in": "header", "description": text, "schema": schema}
+
+
+def _query(name: str, text: str, schema: Json) -> Json:
+    return {**_header(name, text, schema), "in": "query"}
 
 
 def _content(schema: Json) -> Json:

@@ -14,7 +14,7 @@ from wattshed.profiles import predict
 from wattshed.records import Deployment, IterationProfile, Profile
 from wattshed.replicas import batching
 from wattshed.serve.power import Power
-from wattshed.serve.receipt import idle_power_w
+from wattshed.serving import idle_power_w
 
 
 @dataclass(eq=False)

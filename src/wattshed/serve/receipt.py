@@ -14,11 +14,13 @@ from wattshed.plan.service import serve
 from wattshed.profiles import predict_draws
 from wattshed.records import Boundary, Deployment, IterationProfile
 from wattshed.serve.answer import Usage
-from wattshed.serving import engine_settings
+from wattshed.serving import engine_settings, idle_power_w
 from wattshed.steps import step_coefficients
 
 LEVELS = (2.5, 97.5)
 """Percentiles of the bootstrap draws that an interval spans."""
+REMEMBERED = 8192
+"""Receipts of a deployment that are kept, of about 370 bytes each; see `decide.SIZES`."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -81,7 +83,7 @@ class Receipts:
         self._idle_w = idle_power_w(deployment)
         if isinstance(deployment.profile, IterationProfile):
             self._batch = engine_settings(deployment).max_batch
-        self._known = lru_cache(maxsize=65_536)(self._predict)
+        self._known = lru_cache(maxsize=REMEMBERED)(self._predict)
 
     def of(self, used: Usage, beside: float, joined: bool = False) -> Receipt | None:
         """The receipt of a request; None where the profile predicts no energy above 0.
@@ -142,10 +144,3 @@ class Receipts:
         found = step_coefficients(profile, settings.clock)
         steps = -(-m // settings.chunk_tokens)
         return steps * found.shared_j, steps * found.shared_s
-
-
-def idle_power_w(deployment: Deployment) -> float | None:
-    """Power of a replica that is idle with its model loaded; None where it is not known."""
-    if isinstance(deployment.profile, IterationProfile):
-        return engine_settings(deployment).idle_power_w
-    return deployment.idle_power_w

@@ -29,8 +29,8 @@ HOP_BY_HOP = frozenset(
 """Headers of one connection, which never go on (RFC 9110, 7.6.1)."""
 OWN = frozenset(("content-length", "server", "date", "set-cookie"))
 """Headers that are made anew."""
-
-
+OURS = ("x-energy-", "x-wattshed-")
+"""What headers begin with that only the gateway gives, also where an engine is a gateway itself."""
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
 
@@ -189,5 +189,5 @@ def passed_headers(headers: Iterator[tuple[str, str]] | list[tuple[str, str]]) -
     return [
         (name.encode("latin-1"), value.encode("latin-1", "replace"))
         for name, value in pairs
-        if name not in dropped
+        if name not in dropped and not name.startswith(OURS)
     ]

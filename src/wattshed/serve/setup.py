@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from wattshed.fleet import Fleet
 from wattshed.route.outlook import Outlooks
-from wattshed.serve.decide import Decider
+from wattshed.serve.canary import Canary
+from wattshed.serve.decide import SIZES, Decider
 from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.target import Targets
 from wattshed.simulate.naming import without_slo
@@ -23,6 +28,27 @@ class Setup:
     watches: list[Watch]
 
 
+def deciding(
+    policy: str,
+    default: str,
+    *,
+    shadow: str | None = None,
+    plan: str | Path | None = None,
+    canary: Canary | None = None,
+) -> Callable[[Fleet], Decider]:
+    """Makes the decider of a fleet, and of each that takes its place, on the gateway's clock."""
+    epoch_s = time.time() - time.monotonic()
+    return partial(
+        Decider,
+        policy=policy,
+        default=default,
+        shadow=shadow,
+        plan=plan,
+        canary=canary,
+        epoch_s=epoch_s,
+    )
+
+
 def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> Setup:
     """The setup of a fleet; endpoints that stay keep their accounts, and the kill switch its place.
 
@@ -35,4 +61,5 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
     if before is not None and before.decider.is_off:
         decider.switch_off()
     watches = open_watches(targets, before.watches if before else ())
-    return Setup(fleet, decider, targets, Outlooks(without_slo(fleet)), watches)
+    outlooks = Outlooks(without_slo(fleet), remembered=SIZES)
+    return Setup(fleet, decider, targets, outlooks, watches)

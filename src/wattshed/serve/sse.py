@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from wattshed.errors import WattshedError
-from wattshed.serve.answer import Usage, put_energy, read_usage
+from wattshed.serve.answer import Usage, put_energy, put_energy_inside, read_usage
 
 EVENT_END = re.compile(rb"\n\r?\n|\r\r")
 LONGEST_EVENT = 4 * 2**20
@@ -86,6 +86,8 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 _ENDS = {"response.completed", "response.incomplete", "response.failed"}
 Energy = Callable[[Usage], dict[str, Any]]
 """The receipt for tokens; ``{}`` where there is none."""
+Put = Callable[[bytes, dict[str, Any]], bytes]
+"""Adds energy to a document."""
 
 
 class StreamReader:
@@ -178,7 +180,7 @@ class StreamReader:
         error = bytes(chunk.error)
         self.error = error if error not in (b"", b"null") else self.error
         if chunk.response is not None:
-            self.usage = read_usage(bytes(chunk.response.usage)) or self.usage
+            return self._response(chunk.response, event, data)
         usage = read_usage(bytes(chunk.usage))
         if usage is None:
             return event
@@ -187,11 +189,19 @@ class StreamReader:
             return b""
         return self._with_energy(event, data) if ends or not choices else event
 
-    def _with_energy(self, event: bytes, data: bytes) -> bytes:
+    def _response(self, response: _Response, event: bytes, data: bytes) -> bytes:
+        """The last event of a stream of the Responses API tells the usage."""
+        usage = read_usage(bytes(response.usage))
+        if usage is None:
+            return event
+        self.usage = usage
+        return self._with_energy(event, data, put_energy_inside) if self.finished else event
+
+    def _with_energy(self, event: bytes, data: bytes, put: Put = put_energy) -> bytes:
         energy = self._energy(self.used)
         self._told = True
         # Data of several lines stays as it is: nobody sends any.
-        return event.replace(data, put_energy(data, energy), 1) if energy else event
+        return event.replace(data, put(data, energy), 1) if energy else event
 
     def _own_usage(self) -> bytes:
         """The last event of an engine that does not send it, if the client asked for it."""

@@ -74,6 +74,11 @@ class Wishes:
         self._weighted, self._by_energy = weighted(fleet), Greenest(fleet)
         self._by_carbon = Greenest(fleet, self._factors)
 
+    def remember(self, sizes: int) -> None:
+        """See `FilteredPolicy.remember`."""
+        for policy in (self._weighted, self._by_energy, self._by_carbon):
+            policy.remember(sizes)
+
     def policy(self, request: Request) -> tuple[str, Policy] | None:
         """What decides for a request, with its name in the ledger; None if it wishes nothing.
 
