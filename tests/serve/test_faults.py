@@ -421,7 +421,8 @@ def test_nobody_waits_for_an_endpoint_that_is_gone(
         release.wait(20)
         whole(GOOD)(connection)
 
-    started = live(raw_engine(waits).url, settings=Settings(queue_s=60), max_in_flight=1)
+    limits = Settings(queue_s=60, probe_s=60)  # nobody looks at its health meanwhile
+    started = live(raw_engine(waits).url, settings=limits, max_in_flight=1)
     (target,) = started.gateway.targets
     found: list[int] = []
     clients = [

@@ -62,7 +62,7 @@ def uninterrupted(trials: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("kills", "trials"), [(3, 10), pytest.param(50, 60, marks=pytest.mark.slow)]
+    ("kills", "trials"), [(2, 6), pytest.param(50, 60, marks=pytest.mark.slow)]
 )
 def test_killed_at_any_moment_it_is_whole_and_resuming_measures_each_trial_once(
     tmp_path: Path, kills: int, trials: int
