@@ -52,7 +52,7 @@ FLAGS = (
 def demo(folder: str) -> Iterator[str]:
     """The demo; gives its address."""
     command = [*WATTSHED, "serve", "--demo", "--port", "0", "--shadow", "round-robin"]
-    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)  # nosec B603: ours
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)  # nosec B603 # ours
     assert server.stdout is not None
     try:
         yield shlex.split(server.stdout.readline())[1].removesuffix(CHAT)
@@ -65,7 +65,7 @@ def demo(folder: str) -> Iterator[str]:
 def replay(url: str, workload: Sequence[str], folder: str) -> Iterator[None]:
     """Queries come during the block, and it ends with them."""
     command = [*WATTSHED, "replay", "--url", url, *workload, "-o", folder]
-    sender = subprocess.Popen(command)  # nosec B603: ours
+    sender = subprocess.Popen(command)  # nosec B603 # ours
     try:
         yield
         sender.wait(600)

@@ -56,7 +56,7 @@ def _statement(table: sql.Table, rows: int) -> str:
     names = ", ".join(column.name for column in table.columns)
     key = ", ".join(column.name for column in table.primary_key)
     values = ", ".join([row] * rows)
-    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT ({key}) DO NOTHING"  # nosec B608: no name is from outside
+    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT ({key}) DO NOTHING"  # nosec B608 # our own names
 
 
 def _into_postgresql(connection: sql.Connection, table: sql.Table, rows: Sequence[Row]) -> None:
