@@ -82,7 +82,6 @@ def test_made_up_requests_find_no_fault(live: Callable[..., Any], tmp_path: Path
 
     Nor one that the description does not tell of, in status, type or content.
     """
-    pytest.importorskip("schemathesis", reason="pip install 'wattshed[audit]'")
     deployment = load_fleet("mixed-70b").deployments[0]
     with background(simulated_app(deployment, 1000.0)) as engine:
         started = live(engine)

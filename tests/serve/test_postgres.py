@@ -70,10 +70,9 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    pytest.importorskip("psycopg", reason="pip install 'wattshed[postgres]'")
     commands = folder_of_commands()
     if commands is None:
-        pytest.skip("there is no PostgreSQL server here: install one, or pip install pgserver")
+        pytest.fail("there is no PostgreSQL server here: install one, or pip install pgserver")
     # Not in tmp_path, which only its owner may enter, and whose name is too long for a socket.
     with tempfile.TemporaryDirectory(prefix="wattshed-pg-", ignore_cleanup_errors=True) as folder:
         made = Server(commands, Path(folder))

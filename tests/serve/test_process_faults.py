@@ -175,7 +175,7 @@ def test_10000_idle_connections(
 ) -> None:
     count = 10_000
     if many_files < count + 1000:
-        pytest.skip(f"only {many_files} files may be open here, and {count + 1000} are needed")
+        pytest.fail(f"only {many_files} files may be open here, and {count + 1000} are needed")
     process, _, url = start("--demo", "--speed", "50")
     place = (url.removeprefix("http://").split(":")[0], int(url.rpartition(":")[2]))
     server = psutil.Process(process.pid)

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from wattshed.measure.meter import Meter
+from wattshed.records import Reading
+
 
 @dataclass
 class Served:
@@ -81,3 +84,19 @@ def serve() -> Iterator[Callable[..., Served]]:
     yield start
     for stop in stops:
         stop()
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Meter, Callable[[Reading], bool]], Reading]:
+    """Read a meter that follows a program until a reading is as it should be."""
+
+    def wait(meter: Meter, holds: Callable[[Reading], bool]) -> Reading:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            reading = meter.read()
+            if holds(reading):
+                return reading
+            time.sleep(0.005)
+        raise AssertionError(f"still {meter.read()}")
+
+    return wait

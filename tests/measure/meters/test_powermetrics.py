@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -12,10 +10,9 @@ import pytest
 
 from wattshed.errors import MeterError
 from wattshed.measure.clock import SYSTEM_CLOCK
-from wattshed.measure.meter import Meter, open_meters
+from wattshed.measure.meter import open_meters
 from wattshed.measure.meters.following import Channel
 from wattshed.measure.meters.powermetrics import command_of
-from wattshed.records import Reading
 
 BLOCK = """\
 *** Sampled system activity (Mon Apr  8 13:24:56 2024 +0100) ({ms}ms elapsed) ***
@@ -50,17 +47,7 @@ def program(folder: Path, body: str, name: str = "powermetrics") -> str:
     return str(path)
 
 
-def wait_for(meter: Meter, holds: Callable[[Reading], bool]) -> Reading:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        reading = meter.read()
-        if holds(reading):
-            return reading
-        time.sleep(0.005)
-    raise AssertionError(f"still {meter.read()}")
-
-
-def test_it_says_the_last_sample_and_the_energy_so_far_and_flags_an_old_one(tmp_path):
+def test_it_says_the_last_sample_and_the_energy_so_far_and_flags_an_old_one(tmp_path, wait_for):
     path = program(
         tmp_path,
         "print('Machine model: MacBookPro18,3')\n"
@@ -142,7 +129,7 @@ def test_sudo_is_used_only_if_asked_for_and_never_with_a_password():
     assert command_of("sudo:/opt/pm")[:3] == ["sudo", "-n", "/opt/pm"]
 
 
-def test_a_log_that_breaks_later_gives_no_data(tmp_path):
+def test_a_log_that_breaks_later_gives_no_data(tmp_path, wait_for):
     path = program(
         tmp_path, "say(200, 1, 1)\nprint('*** Sampled system activity x', flush=True)\nsay(1, 1, 1)"
     )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from wattshed.errors import InputError, MeterError
-from wattshed.measure.meter import Meter, open_meters
+from wattshed.measure.meter import open_meters
 from wattshed.measure.meters.uprof import cores_of, parse_argument
-from wattshed.records import Reading
 
 CORES = max(1, psutil.cpu_count() or 1)
 NAMES = ",".join(f"core{i}-power" for i in range(CORES))
@@ -43,16 +40,6 @@ def program(folder: Path, body: str) -> str:
     return str(path)
 
 
-def wait_for(meter: Meter, holds: Callable[[Reading], bool]) -> Reading:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        reading = meter.read()
-        if holds(reading):
-            return reading
-        time.sleep(0.005)
-    raise AssertionError(f"still {meter.read()}")
-
-
 GROWS = """
 pathlib.Path(sys.argv[0] + '.args').write_text(' '.join(sys.argv[1:]))
 write(HEAD + '1,23:59:59:900,  100.00,  50.00,' + ONES + '\\n2,23:59')
@@ -62,7 +49,7 @@ until('end')
 """
 
 
-def test_it_follows_a_file_that_grows_past_midnight(tmp_path):
+def test_it_follows_a_file_that_grows_past_midnight(tmp_path, wait_for):
     path = program(tmp_path, GROWS)
     first, second = open_meters(f"uprof:{path}")
     assert (first.info.id, second.info.covers) == ("uprof:package-0", ("package-1",))
