@@ -12,7 +12,6 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -79,7 +78,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
 
 
 class Application(Starlette):
-    """An application whose requests for answers pass by its routes and all but one middleware.
+    """An application whose requests for answers pass by its routes and its middleware.
 
     Parameters
     ----------
@@ -90,12 +89,12 @@ class Application(Starlette):
 
     def __init__(self, gateway: Gateway, **settings: Any) -> None:
         super().__init__(**settings)
-        self._answer = ServerErrorMiddleware(gateway, handler=_broken)
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PATHS:
-            await self._answer(scope, receive, send)
+            await self._gateway(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

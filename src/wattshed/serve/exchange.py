@@ -1,0 +1,257 @@
+"""One request on a connection and its answer, as ASGI has them."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from typing import Protocol
+
+from starlette.types import ASGIApp, Message, Scope
+
+from wattshed.serve.refused import RefusedError
+from wattshed.serve.reply import Headers
+
+log = logging.getLogger("wattshed.serve")
+MOST_WAITING = 2**16
+"""Bytes of a body that wait to be taken, before reading is paused."""
+STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
+LEFT: Message = {"type": "http.disconnect"}
+
+
+class Link(Protocol):
+    """The connection of an exchange."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    tasks: set[asyncio.Task[None]]
+    writable: asyncio.Event | None
+
+    @property
+    def first_headers(self) -> Headers:
+        """Those of each answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        ...
+
+    def ended(self, exchange: Exchange) -> None:
+        """The answer is out."""
+        ...
+
+
+class Exchange:
+    """A request and its answer.
+
+    Parameters
+    ----------
+    link : Link
+    scope : Scope
+    keep_alive : bool
+        Whether the connection is used on after it.
+    waits_to_send : bool
+        The client sends the body once it is told to go on.
+
+    Attributes
+    ----------
+    started, complete : bool
+        How far the answer is out.
+    lost : bool
+        The client is gone.
+    """
+
+    __slots__ = (
+        "_bytes_left",
+        "_chunked",
+        "_head",
+        "_link",
+        "_more",
+        "_news",
+        "_pieces",
+        "_size",
+        "_task",
+        "_waiter",
+        "_waits_to_send",
+        "complete",
+        "keep_alive",
+        "lost",
+        "scope",
+        "started",
+    )
+
+    def __init__(
+        self, link: Link, scope: Scope, *, keep_alive: bool, waits_to_send: bool = False
+    ) -> None:
+        self._link, self.scope, self.keep_alive = link, scope, keep_alive
+        self._waits_to_send = waits_to_send
+        self._pieces: list[bytes] = []
+        self._size, self._more, self._news = 0, True, False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head, self._chunked = b"", False
+        self._bytes_left: int | None = None  # of a body that ends with the connection
+        self.started = self.complete = self.lost = False
+
+    def begin(self, app: ASGIApp) -> None:
+        """Have an application answer it, in a task of its own."""
+        self._task = self._link.loop.create_task(self._run(app))
+        self._link.tasks.add(self._task)
+
+    async def _run(self, app: ASGIApp) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception as error:
+            log.exception("a request failed")
+            await self._fail(type(error).__name__)
+        finally:
+            self._link.tasks.discard(self._task)
+            if not self.complete:
+                self._link.transport.close()  # not whole, and it must not look so
+
+    async def _fail(self, name: str) -> None:
+        """Say that nobody answers, where that can be said."""
+        if self.started or self.lost:
+            return
+        refused = RefusedError(500, f"the gateway failed: {name}", "internal_error")
+        length = (b"content-length", b"%d" % len(refused.body))
+        start = {"status": 500, "headers": [*refused.headers, length]}
+        await self.send({"type": "http.response.start", **start})
+        await self.send({"type": "http.response.body", "body": refused.body})
+
+    def take(self, piece: bytes) -> None:
+        """A part of the body has come."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > MOST_WAITING:
+            self._link.pause_reading()
+        self._wake()
+
+    def take_end(self) -> None:
+        """The body is whole."""
+        self._more = False
+        self._wake()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        self.lost = not self.complete
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """The next part of the request, or that its client has left; as of ASGI."""
+        link = self._link
+        if self._waits_to_send:
+            self._waits_to_send = False
+            link.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self._news or self.lost or self.complete):
+            link.resume_reading()
+            self._waiter = link.loop.create_future()
+            await self._waiter
+        if self.lost or self.complete:
+            return LEFT
+        pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return {"type": "http.request", "body": body, "more_body": self._more}
+
+    async def send(self, message: Message) -> None:
+        """Send the next part of the answer, once the client takes it; as of ASGI.
+
+        Raises
+        ------
+        RuntimeError
+            If the parts make no answer.
+        """
+        writable = self._link.writable
+        if writable is not None:
+            await writable.wait()
+        if self.lost:
+            return
+        if not self.started:
+            self._start(message)
+        else:
+            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+
+    def _start(self, message: Message) -> None:
+        """Make the head, which leaves with the first part of the body, or after a moment."""
+        status, own = message["status"], list(message.get("headers", ()))
+        head, length, closes = head_of(status, (*self._link.first_headers, *own))
+        self.started, self._waits_to_send = True, False
+        if closes:
+            self.keep_alive = False
+        if length is not None or status in (204, 304):
+            self._bytes_left = length or 0
+        elif self.scope["http_version"] == "1.0":
+            self.keep_alive = False
+        else:
+            self._chunked = True
+            head += b"transfer-encoding: chunked\r\n"
+            self._link.loop.call_soon(self._flush)
+        if not self.keep_alive and not closes:
+            head += b"connection: close\r\n"
+        self._head = head + b"\r\n"
+
+    def _flush(self) -> None:
+        """Send a head that nothing followed."""
+        if self._head and not self.lost:
+            head, self._head = self._head, b""
+            self._link.transport.write(head)
+
+    def _go_on(self, body: bytes, *, more: bool) -> None:
+        if self.complete:
+            raise RuntimeError("the answer is complete, and nothing can follow it")
+        head, self._head = self._head, b""
+        if self.scope["method"] == "HEAD":
+            out = head
+        elif self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            out = head + chunk + (b"" if more else b"0\r\n\r\n")
+        else:
+            self._count(len(body), more=more)
+            out = head + body
+        if out:
+            self._link.transport.write(out)
+        if not more:
+            self.complete = True
+            self._wake()
+            self._link.ended(self)
+
+    def _count(self, size: int, *, more: bool) -> None:
+        """Keep to the length that was announced: what follows would be the next answer."""
+        if self._bytes_left is None:
+            return
+        self._bytes_left -= size
+        if self._bytes_left < 0 or (self._bytes_left and not more):
+            raise RuntimeError("the body is not as long as its content-length")
+
+
+def head_of(
+    status: int, headers: tuple[tuple[bytes, bytes], ...]
+) -> tuple[bytes, int | None, bool]:
+    """Status line and headers; with the length of the body, and whether the connection ends.
+
+    Raises
+    ------
+    RuntimeError
+        If a header is none.
+    """
+    length, closes = None, False
+    lines = [STATUS_LINE[status]]
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"connection":
+            closes = b"close" in value.lower()
+        lines.append(b"%b: %b\r\n" % (name, value))
+    head = b"".join(lines)
+    # Each line has one end, its own: a value with another one would be a header of its maker's.
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+        raise RuntimeError("a header of the answer holds what ends a line")
+    return head, length, closes
