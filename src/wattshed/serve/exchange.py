@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
-from wattshed.serve.refused import RefusedError
-from wattshed.serve.reply import Headers
+from wattshed.serve.reply import ATTENDED, Headers
 
 log = logging.getLogger("wattshed.serve")
 MOST_WAITING = 2**16
@@ -63,6 +63,8 @@ class Exchange:
         How far the answer is out.
     lost : bool
         The client is gone.
+    on_lost : callable or None
+        Called when it goes before the answer is complete.
     """
 
     __slots__ = (
@@ -80,6 +82,7 @@ class Exchange:
         "complete",
         "keep_alive",
         "lost",
+        "on_lost",
         "scope",
         "started",
     )
@@ -88,6 +91,8 @@ class Exchange:
         self, link: Link, scope: Scope, *, keep_alive: bool, waits_to_send: bool = False
     ) -> None:
         self._link, self.scope, self.keep_alive = link, scope, keep_alive
+        scope["extensions"] = {ATTENDED: self}
+        self.on_lost: Callable[[], None] | None = None
         self._waits_to_send = waits_to_send
         self._pieces: list[bytes] = []
         self._size, self._more, self._news = 0, True, False
@@ -104,23 +109,12 @@ class Exchange:
     async def _run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception as error:
+        except Exception:
             log.exception("a request failed")
-            await self._fail(type(error).__name__)
         finally:
             self._link.tasks.discard(self._task)
             if not self.complete:
-                self._link.transport.close()  # not whole, and it must not look so
-
-    async def _fail(self, name: str) -> None:
-        """Say that nobody answers, where that can be said."""
-        if self.started or self.lost:
-            return
-        refused = RefusedError(500, f"the gateway failed: {name}", "internal_error")
-        length = (b"content-length", b"%d" % len(refused.body))
-        start = {"status": 500, "headers": [*refused.headers, length]}
-        await self.send({"type": "http.response.start", **start})
-        await self.send({"type": "http.response.body", "body": refused.body})
+                self._link.transport.close()  # it must not look whole
 
     def take(self, piece: bytes) -> None:
         """A part of the body has come."""
@@ -137,8 +131,12 @@ class Exchange:
 
     def lose(self) -> None:
         """The client is gone."""
-        self.lost = not self.complete
+        if self.complete:
+            return
+        self.lost = True
         self._wake()
+        if self.on_lost is not None:
+            self.on_lost()
 
     def _wake(self) -> None:
         self._news = True
@@ -158,6 +156,7 @@ class Exchange:
         if self.lost or self.complete:
             return LEFT
         pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
+        link.resume_reading()
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return {"type": "http.request", "body": body, "more_body": self._more}
 

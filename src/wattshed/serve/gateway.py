@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from wattshed.fleet import Fleet
@@ -26,7 +25,7 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
-from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
+from wattshed.serve.reply import ClientLeftError, Presence, Reply, named, read_body
 from wattshed.serve.retries import Retries
 from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
@@ -146,32 +145,47 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        reply = Reply(send, self.settings.stall_s)
+        try:
+            call = await self._take_in(scope, receive, reply)
+            if call is not None:
+                await self._attend(call, Presence(scope, receive, reply), reply)
+        except Exception as error:
+            if not reply.started:
+                message = f"the gateway failed: {type(error).__name__}"
+                await reply.refuse(RefusedError(500, message, "internal_error"))
+            raise
+
+    async def _take_in(self, scope: Scope, receive: Receive, reply: Reply) -> Call | None:
+        """Read a request; None if there is nothing more to do for it."""
         limits = self.settings
-        reply = Reply(send, limits.stall_s)
-        newcomer = Newcomer(scope["path"], Headers(scope=scope), self.wall())
+        newcomer = Newcomer(scope["path"], named(scope["headers"]), self.wall())
         try:
             newcomer.holder = self.identify(newcomer.headers)
             body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
             self._check_ledger()
-            call = self.intake.take_in(newcomer, body, self.setup)
+            return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:
             self.door.turn_away(newcomer, refused, self.intake.new_id(), self.clock())
             await reply.refuse(refused)
-            return
         except ClientLeftError:
-            return
-        with attended(receive, reply) as presence:
-            try:
-                await self._answer(call, reply)
-            except ClientLeftError:
-                call.outcome = "left"
-            except asyncio.CancelledError:
-                if not presence.left:
-                    await self._stop(call, reply)
-                    raise
-                call.outcome = "left"
-            finally:
-                self._finish(call, reply)
+            pass
+        return None
+
+    async def _attend(self, call: Call, presence: Presence, reply: Reply) -> None:
+        """Answer a call while its client is there."""
+        try:
+            await self._answer(call, reply)
+        except ClientLeftError:
+            call.outcome = "left"
+        except asyncio.CancelledError:
+            if not presence.left:
+                await self._stop(call, reply)
+                raise
+            call.outcome = "left"
+        finally:
+            presence.end()
+            self._finish(call, reply)
 
     def identify(self, headers: Mapping[str, str]) -> Holder | None:
         """Whose key came with a request; None where there are no keys.

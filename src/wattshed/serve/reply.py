@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from wattshed.serve.refused import RefusedError
-from wattshed.serve.timers import Within, timers
+from wattshed.serve.timers import Timer, timers, within
 
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
@@ -33,6 +32,14 @@ OURS = ("x-energy-", "x-wattshed-")
 """What headers begin with that only the gateway gives, also where an engine is a gateway itself."""
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
+ATTENDED = "wattshed.attended"
+"""Extension of ASGI: what a server tells, by itself, of a client that leaves."""
+
+
+class Attended(Protocol):
+    """Calls when a client leaves."""
+
+    on_lost: Callable[[], None] | None
 
 
 class ClientLeftError(Exception):
@@ -77,9 +84,9 @@ class Reply:
         ClientLeftError
             If it takes nothing for too long: an engine works for it all the while.
         """
+        part = {"type": "http.response.body", "body": data, "more_body": True}
         try:
-            with Within(self._stall_s):
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await within(self._stall_s, self._send(part))
         except TimeoutError:
             raise ClientLeftError from None
 
@@ -104,37 +111,58 @@ class Reply:
         await self.whole(refused.status, headers, refused.body)
 
 
-@dataclass
 class Presence:
-    """Whether the client is still there."""
+    """Whether a client is still there: the running task is cancelled when it leaves.
 
-    left: bool = False
+    A server may say so by itself; of others it is asked, but not for answers that are whole after
+    `SOON_S`: that would cost more than it saves.
 
+    Parameters
+    ----------
+    scope : Scope
+    receive : Receive
+    reply : Reply
 
-@contextmanager
-def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
-    """Cancel the running task when the client leaves before its answer is whole.
-
-    Answers that are whole after `SOON_S` are not watched: that would cost more than it saves.
+    Attributes
+    ----------
+    left : bool
+        It left before its answer was whole.
     """
-    presence, work = Presence(), asyncio.current_task()
-    assert work is not None
-    loop, watchers = work.get_loop(), list[asyncio.Task[None]]()
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
+    def __init__(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        work = asyncio.current_task()
+        assert work is not None
+        self._work, self._receive, self._reply = work, receive, reply
+        self.left = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._begin: Timer | None = None
+        self._attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+        if self._attended is not None:
+            self._attended.on_lost = self._leave
+        else:
+            self._begin = timers().later(SOON_S, self._look)
+
+    def end(self) -> None:
+        """From now on it may go."""
+        if self._attended is not None:
+            self._attended.on_lost = None
+        if self._begin is not None:
+            self._begin.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _leave(self) -> None:
+        if not self._reply.ended:
+            self.left = True
+            self._work.cancel()
+
+    def _look(self) -> None:
+        self._watcher = self._work.get_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not reply.ended:
-            presence.left = True
-            work.cancel()
-
-    begin = timers().later(SOON_S, lambda: watchers.append(loop.create_task(watch())))
-    try:
-        yield presence
-    finally:
-        begin.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+        self._leave()
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
@@ -147,8 +175,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) 
     ClientLeftError
     """
     try:
-        with Within(seconds):
-            return await _read_body(scope, receive, limit)
+        return await within(seconds, _read_body(scope, receive, limit))
     except TimeoutError:
         message = f"the body was not there after {seconds:g} s"
         raise RefusedError(408, message, "request_timeout") from None
@@ -174,6 +201,11 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
+
+
+def named(headers: Headers) -> dict[str, str]:
+    """Headers of a request by name; the first of those that have the same."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 def passed_headers(headers: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Headers:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
 from types import TracebackType
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
 
 
 class Timer:
@@ -117,6 +122,38 @@ class Within:
             raise TimeoutError from error
 
 
+@types.coroutine
+def within(seconds: float, work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """What some work gives, which may take so long; what need not wait sets no limit.
+
+    Raises
+    ------
+    TimeoutError
+    """
+    steps = work.__await__()
+    try:
+        awaited = next(steps)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+    with Within(seconds):
+        return (yield from _go_on(steps, awaited))
+
+
+def _go_on(steps: Generator[Any, Any, T], awaited: Any) -> Generator[Any, Any, T]:
+    """The rest of some work that waits for something: as ``yield from``, from its second step."""
+    try:
+        while True:
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 - it is the work's to take
+                awaited = steps.throw(error)
+            else:
+                awaited = next(steps)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+
+
+@lru_cache(maxsize=1024)
 def rounded_up(seconds: float) -> float:
     """The next larger number with three digits."""
     if seconds <= 0:
