@@ -15,7 +15,7 @@ from wattshed.serve.reply import ATTENDED, Headers
 log = logging.getLogger("wattshed.serve")
 MOST_WAITING = 2**16
 """Bytes of a body that wait to be taken, before reading is paused."""
-STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
+STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in http.HTTPStatus}
 LEFT: Message = {"type": "http.disconnect"}
 
 
@@ -180,8 +180,8 @@ class Exchange:
 
     def _start(self, message: Message) -> None:
         """Make the head, which leaves with the first part of the body, or after a moment."""
-        status, own = message["status"], list(message.get("headers", ()))
-        head, length, closes = head_of(status, (*self._link.first_headers, *own))
+        status, headers = message["status"], message.get("headers", ())
+        head, length, closes = head_of(status, [*self._link.first_headers, *headers])
         self.started, self._waits_to_send = True, False
         if closes:
             self.keep_alive = False
@@ -231,9 +231,7 @@ class Exchange:
             raise RuntimeError("the body is not as long as its content-length")
 
 
-def head_of(
-    status: int, headers: tuple[tuple[bytes, bytes], ...]
-) -> tuple[bytes, int | None, bool]:
+def head_of(status: int, headers: Headers) -> tuple[bytes, int | None, bool]:
     """Status line and headers; with the length of the body, and whether the connection ends.
 
     Raises
@@ -241,16 +239,12 @@ def head_of(
     RuntimeError
         If a header is none.
     """
-    length, closes = None, False
-    lines = [STATUS_LINE[status]]
-    for name, value in headers:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"connection":
-            closes = b"close" in value.lower()
-        lines.append(b"%b: %b\r\n" % (name, value))
-    head = b"".join(lines)
-    # Each line has one end, its own: a value with another one would be a header of its maker's.
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+    lines = [STATUS_LINE[status], *map(b": ".join, headers)]
+    head = b"\r\n".join(lines)
+    # A value that ends a line would be a header of its maker's.
+    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines) or b"\0" in head:
         raise RuntimeError("a header of the answer holds what ends a line")
-    return head, length, closes
+    known = dict(headers)
+    length = known.get(b"content-length")
+    closes = b"close" in known.get(b"connection", b"").lower()
+    return head + b"\r\n", None if length is None else int(length), closes

@@ -56,10 +56,13 @@ class GatewayProtocol(asyncio.Protocol):
         Whoever opens connections and leaves them is let go of.
     headers_bytes : int
         About as long as they may be.
+    keep_alive_s : float
+        How long a connection may be idle between requests.
     """
 
     headers_s = 60.0
     headers_bytes = 2**20
+    keep_alive_s = 5.0
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class GatewayProtocol(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._app, self._keep_alive_s = config.loaded_app, config.timeout_keep_alive
+        self._app = config.loaded_app
         self._server, self._app_state = server_state, app_state
         self.loop = _loop or asyncio.get_running_loop()
         self.tasks = server_state.tasks
@@ -178,7 +181,7 @@ class GatewayProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._in_headers = True
+        self._in_headers, self._waits_to_send = True, False
         self._url = b""
         self._headers: Headers = []
 
@@ -189,7 +192,10 @@ class GatewayProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, unless it comes after the body."""
         if self._in_headers:
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            self._headers.append((name, value))
+            if name == b"expect":
+                self._waits_to_send = value.lower() == CONTINUE
 
     def on_headers_complete(self) -> None:
         """The headers are whole: somebody can begin to answer."""
@@ -197,7 +203,7 @@ class GatewayProtocol(asyncio.Protocol):
         self._in_headers, self._head_bytes, self._due_s = False, 0, math.inf
         if parser.should_upgrade():
             return
-        version, headers = parser.get_http_version(), self._headers
+        version = parser.get_http_version()
         exchange = self._read = Exchange(
             self,
             {
@@ -205,14 +211,14 @@ class GatewayProtocol(asyncio.Protocol):
                 "asgi": ASGI,
                 "http_version": version,
                 "method": parser.get_method().decode("ascii"),
-                "headers": headers,
+                "headers": self._headers,
                 "root_path": "",
                 "state": self._app_state.copy(),
                 **self._places,
                 **_parts_of(self._url),
             },
             keep_alive=version != "1.0" and parser.should_keep_alive(),
-            waits_to_send=any(n == b"expect" and v.lower() == CONTINUE for n, v in headers),
+            waits_to_send=self._waits_to_send,
         )
         if self._answered is None:
             self._answer(exchange)
@@ -249,7 +255,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self._waiting:
             self._answer(self._waiting.popleft())
         else:
-            self._expect(self.headers_s if self._in_headers else self._keep_alive_s)
+            self._expect(self.headers_s if self._in_headers else self.keep_alive_s)
         self.resume_reading()
 
     def _bound(self, new_bytes: int) -> None:
@@ -295,7 +301,7 @@ class GatewayProtocol(asyncio.Protocol):
             return
         body = refused.body
         ours = (b"content-length", b"%d" % len(body)), (b"connection", b"close")
-        head, _, _ = head_of(refused.status, (*self.first_headers, *refused.headers, *ours))
+        head, _, _ = head_of(refused.status, [*self.first_headers, *refused.headers, *ours])
         self.transport.write(head + b"\r\n" + body)
         self.transport.close()
 
