@@ -15,21 +15,22 @@ from wattshed.serve.timers import Within, timers
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
     (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
 )
 """Headers of one connection, which never go on (RFC 9110, 7.6.1)."""
-OWN = frozenset(("content-length", "server", "date", "set-cookie"))
+OWN = frozenset((b"content-length", b"server", b"date", b"set-cookie"))
 """Headers that are made anew."""
-OURS = ("x-energy-", "x-wattshed-")
+NEVER_PASSED = HOP_BY_HOP | OWN
+OURS = (b"x-energy-", b"x-wattshed-")
 """What headers begin with that only the gateway gives, also where an engine is a gateway itself."""
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
@@ -176,18 +177,10 @@ def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
 
 
-def passed_headers(headers: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Headers:
-    """Headers of an answer that go on to the client."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    named = {
-        token.strip().lower()
-        for name, value in pairs
-        if name == "connection"
-        for token in value.split(",")
-    }
-    dropped = HOP_BY_HOP | OWN | named
-    return [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in pairs
-        if name not in dropped and not name.startswith(OURS)
-    ]
+def passed_headers(headers: Headers) -> Headers:
+    """Headers of an answer, names in lower case, that go on to the client."""
+    dropped = NEVER_PASSED
+    for name, value in headers:
+        if name == b"connection":
+            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
+    return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)]
