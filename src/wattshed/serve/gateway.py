@@ -31,12 +31,13 @@ from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
 from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
-from wattshed.serve.upstream import Pool, UpstreamError, check_status
+from wattshed.serve.upstream import Pool, check_status
+from wattshed.serve.upstream_error import UpstreamError
 from wattshed.serve.waiting import WaitingRoom
 
 log = logging.getLogger("wattshed.serve")
 UNTRACED = nullcontext()
-SIMULATED = "x-simulated"
+SIMULATED = b"x-simulated"
 """Header of answers that no real engine made."""
 
 
@@ -279,16 +280,19 @@ class Gateway:
         body = engine_body(ask, target.engine_model(), upstream.drops)
         said = False
         try:
-            async with self.pool.post(
+            response = await self.pool.post(
                 target, ask.path, body, call.forward, upstream.first_byte_s
-            ) as response:
+            )
+            try:
                 check_status(response)
-                call.simulated = SIMULATED in response.headers
+                call.simulated = bool(response.header(SIMULATED))
                 receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(
                     call, target, flight, reply, receipts, self.intake.estimator, self.clock
                 )
                 await relay.answer(response)
+            finally:
+                response.close()
             target.breaker.worked()
             said = True
         except UpstreamError as error:

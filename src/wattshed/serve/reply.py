@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -14,21 +14,22 @@ from wattshed.serve.timers import Timer, timers, within
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
     (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
 )
 """Headers of one connection, which never go on (RFC 9110, 7.6.1)."""
-OWN = frozenset(("content-length", "server", "date", "set-cookie"))
+OWN = frozenset((b"content-length", b"server", b"date", b"set-cookie"))
 """Headers that are made anew."""
-OURS = ("x-energy-", "x-wattshed-")
+NEVER_PASSED = HOP_BY_HOP | OWN
+OURS = (b"x-energy-", b"x-wattshed-")
 """What headers begin with that only the gateway gives, also where an engine is a gateway itself."""
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
@@ -208,18 +209,10 @@ def named(headers: Headers) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
-def passed_headers(headers: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Headers:
-    """Headers of an answer that go on to the client."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    named = {
-        token.strip().lower()
-        for name, value in pairs
-        if name == "connection"
-        for token in value.split(",")
-    }
-    dropped = HOP_BY_HOP | OWN | named
-    return [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in pairs
-        if name not in dropped and not name.startswith(OURS)
-    ]
+def passed_headers(headers: Headers) -> Headers:
+    """Headers of an answer, names in lower case, that go on to the client."""
+    dropped = NEVER_PASSED
+    for name, value in headers:
+        if name == b"connection":
+            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
+    return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)]

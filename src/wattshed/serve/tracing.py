@@ -25,7 +25,7 @@ from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS
 from wattshed.serve.call import Call, kept
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.target import Target
-from wattshed.serve.upstream import UpstreamError
+from wattshed.serve.upstream_error import UpstreamError
 
 OPERATIONS = {CHAT: "chat", COMPLETIONS: "text_completion", EMBEDDINGS: "embeddings"}
 """``gen_ai.operation.name`` by path; others have the last part of theirs."""
