@@ -56,7 +56,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
 
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
-    recent.followers.append(RecordMetrics(pages.registry).observe)
+    recent.followers += [pages.observe, RecordMetrics(pages.registry).observe]
     gateway.metering.observers.append(Wholes(recent).observe)
     app = Application(
         gateway,
@@ -104,7 +104,7 @@ class Pages:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway, self._metrics = gateway, Metrics(gateway)
-        gateway.observers.append(self._metrics.observe)
+        self.observe = self._metrics.observe
 
     @property
     def registry(self) -> CollectorRegistry:

@@ -314,14 +314,15 @@ class Gateway:
     def _finish(self, call: Call, reply: Reply) -> None:
         """Write the row of a call, learn from it, and tell the policy."""
         call.end_s, call.status = self.clock(), reply.status
-        self.ledger.append(row_of(call))
+        call.kept = kept(call)
+        self.ledger.append_values(row_of(call))
         self.intake.learn(call)
         used = call.used
         joules = call.receipt.joules if call.receipt else None
         if call.holder is not None and used is not None:
             call.holder.charge(used.input_tokens + used.output_tokens, joules or 0.0, call.end_s)
         if call.choice is not None and call.target is not None:
-            promise = kept(call) if call.outcome == "served" else None
+            promise = call.kept if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:

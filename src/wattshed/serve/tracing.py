@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from wattshed import __version__
 from wattshed.errors import ParameterError
 from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS
-from wattshed.serve.call import Call, kept
+from wattshed.serve.call import Call
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.target import Target
 from wattshed.serve.upstream_error import UpstreamError
@@ -130,7 +130,7 @@ def attributes(call: Call) -> dict[str, Any]:
         "wattshed.shadow.endpoint": shadow.endpoint if shadow else None,
         "wattshed.tenant": request.tenant or None,
         "wattshed.slo.class": request.slo_class or None,
-        "wattshed.slo.kept": kept(call) if call.outcome == "served" else None,
+        "wattshed.slo.kept": call.kept if call.outcome == "served" else None,
         "wattshed.time_to_first_token_s": call.since(call.first_s),
         **{f"wattshed.energy.{name}": value for name, value in energy.items()},
         "wattshed.simulated": call.simulated or None,
