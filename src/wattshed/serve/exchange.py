@@ -63,6 +63,8 @@ class Exchange:
         How far the answer is out.
     lost : bool
         The client is gone.
+    task : Task
+        In which it is answered.
     on_lost : callable or None
         Called when it goes before the answer is complete.
     """
@@ -76,7 +78,6 @@ class Exchange:
         "_news",
         "_pieces",
         "_size",
-        "_task",
         "_waiter",
         "_waits_to_send",
         "complete",
@@ -85,6 +86,7 @@ class Exchange:
         "on_lost",
         "scope",
         "started",
+        "task",
     )
 
     def __init__(
@@ -103,8 +105,8 @@ class Exchange:
 
     def begin(self, app: ASGIApp) -> None:
         """Have an application answer it, in a task of its own."""
-        self._task = self._link.loop.create_task(self._run(app))
-        self._link.tasks.add(self._task)
+        self.task = self._link.loop.create_task(self._run(app))
+        self._link.tasks.add(self.task)
 
     async def _run(self, app: ASGIApp) -> None:
         try:
@@ -112,7 +114,7 @@ class Exchange:
         except Exception:
             log.exception("a request failed")
         finally:
-            self._link.tasks.discard(self._task)
+            self._link.tasks.discard(self.task)
             if not self.complete:
                 self._link.transport.close()  # it must not look whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -38,8 +38,9 @@ ATTENDED = "wattshed.attended"
 
 
 class Attended(Protocol):
-    """Calls when a client leaves."""
+    """Calls when a client leaves, and knows the task that answers it."""
 
+    task: asyncio.Task[None]
     on_lost: Callable[[], None] | None
 
 
@@ -131,16 +132,16 @@ class Presence:
     """
 
     def __init__(self, scope: Scope, receive: Receive, reply: Reply) -> None:
-        work = asyncio.current_task()
-        assert work is not None
-        self._work, self._receive, self._reply = work, receive, reply
+        self._receive, self._reply = receive, reply
         self.left = False
         self._watcher: asyncio.Task[None] | None = None
         self._begin: Timer | None = None
         self._attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
         if self._attended is not None:
+            self._work: asyncio.Task[Any] | None = self._attended.task
             self._attended.on_lost = self._leave
         else:
+            self._work = asyncio.current_task()
             self._begin = timers().later(SOON_S, self._look)
 
     def end(self) -> None:
@@ -153,12 +154,12 @@ class Presence:
             self._watcher.cancel()
 
     def _leave(self) -> None:
-        if not self._reply.ended:
+        if self._work is not None and not self._reply.ended:
             self.left = True
             self._work.cancel()
 
     def _look(self) -> None:
-        self._watcher = self._work.get_loop().create_task(self._watch())
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
