@@ -159,11 +159,12 @@ class Gateway:
 
     async def _take_in(self, scope: Scope, receive: Receive, reply: Reply) -> Call | None:
         """Read a request; None if there is nothing more to do for it."""
-        limits = self.settings
-        newcomer = Newcomer(scope["path"], named(scope["headers"]), self.wall())
+        limits, headers = self.settings, named(scope["headers"])
+        newcomer = Newcomer(scope["path"], headers, self.wall())
         try:
-            newcomer.holder = self.identify(newcomer.headers)
-            body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
+            newcomer.holder = self.identify(headers)
+            length = headers.get("content-length", "0")
+            body = await read_body(receive, length, limits.max_body_bytes, limits.stall_s)
             self._check_ledger()
             return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:

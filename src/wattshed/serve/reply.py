@@ -167,26 +167,34 @@ class Presence:
         self._leave()
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
     """The body of a request.
+
+    Parameters
+    ----------
+    receive : Receive
+    length : str
+        In bytes, as its headers tell it.
+    limit : int
+        Most bytes.
+    seconds : float
 
     Raises
     ------
     RefusedError
-        If it is longer than `limit` bytes, or not there after `seconds`.
+        If it is longer, or not there after so many seconds.
     ClientLeftError
     """
+    if not length.isdecimal() or int(length) > limit:
+        raise _too_long(limit)
     try:
-        return await within(seconds, _read_body(scope, receive, limit))
+        return await within(seconds, _read_body(receive, limit))
     except TimeoutError:
         message = f"the body was not there after {seconds:g} s"
         raise RefusedError(408, message, "request_timeout") from None
 
 
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if not length.isdigit() or int(length) > limit:
-        raise _too_long(limit)
+async def _read_body(receive: Receive, limit: int) -> bytes:
     pieces, size, more = [], 0, True
     while more:
         message = await receive()
