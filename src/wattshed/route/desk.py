@@ -138,7 +138,7 @@ class Desk:
         found, view = _room(WEIGHED, size)
         self._found = memoryview(found)
         self._arrays = (*self._fixed, rows, view)
-        each = len(ENDPOINT)
+        each = len(ENDPOINT.names or ())
         self._packs = [Struct(f"{each * number}q").pack_into for number in range(size + 1)]
 
 
@@ -204,15 +204,18 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
             tbt_s = (needs.runtime_s - needs.first_s) / max(wanted.n - 1.0, 1.0)
             joules = needs.energy_j - kind.idle_w * needs.runtime_s
         else:
+            # No step is fuller than the engine lets it be, and the tables end there: those of
+            # others, or more of ours than the profile was told of, wait.
+            batch = min(row.batch, kind.max_batch)
             seen = Seen(
                 kind.f,
                 kind.max_batch,
                 kind.chunk,
                 kind.kv,
                 kind.idle_w,
-                row.batch,
+                batch,
                 row.held,
-                row.waiting,
+                row.waiting + row.batch - batch,
                 row.backlog,
                 kind.wake_s if row.asleep else 0.0,
                 kind.wake_j if row.asleep else 0.0,

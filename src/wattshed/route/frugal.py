@@ -12,6 +12,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from wattshed.engines.model import OneQueryDeployment
@@ -71,7 +72,7 @@ class _Charge(NamedTuple):
     sent_s: float
 
 
-class _Seen(NamedTuple):
+class _Seen(msgspec.Struct, frozen=True):
     """What a decision found; called, it tells it."""
 
     order: list[Endpoint]
