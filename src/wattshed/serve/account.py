@@ -77,10 +77,9 @@ class Account:
         self._integrate(now_s)
         flight = Flight(input_tokens)
         waiting = self.waiting = self.waiting + 1
-        # Written out: `max` and a property take as long as all the rest.
-        if waiting > self.most_waiting:
+        if waiting > self.most_waiting:  # noqa: PLR1730 - `max` takes as long as all the rest
             self.most_waiting = waiting
-        if waiting + self.running > self.most:
+        if waiting + self.running > self.most:  # noqa: PLR1730 - as above
             self.most = waiting + self.running
         self.prompt_tokens += input_tokens
         return flight
