@@ -82,11 +82,11 @@ class Desk:
 
     def __init__(self, engines: Sequence[Engine], budgets: Budgets) -> None:
         tables, first = tabulate(engines)
-        self._tables, self._budgets = tuple(tables), tuple(budgets)
+        self._budgets = tuple(budgets) if len(budgets.queue) else None
         self._kinds = _kinds(engines, first[1:] - 1)
         self._wanted, wanted = _room(WANTED, 1)
         self._alone, alone = _room(ALONE, len(engines))
-        self._fixed = (*self._tables, self._kinds, alone, wanted)
+        self._fixed = (*tables, self._kinds, alone, wanted)
         self._resize(FIRST)
 
     def want(self, wanted: Sequence[float]) -> None:
@@ -188,12 +188,12 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
     keep : float
         Part of the limits that may be used.
     packs : bool
-    budgets : tuple
-        As of `Budgets`.
+    budgets : tuple or None
+        As of `Budgets`, if there are any.
     """
     clocks, pieces, seconds, joules_by_batch, kinds, alone, asked, rows, found = arrays
     tables = Tables(clocks, pieces, seconds, joules_by_batch)
-    owed, wanted = Budgets(*budgets), asked[0]
+    wanted = asked[0]
     best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
     for i in range(number):
         row, kind = rows[i], kinds[rows[i].kind]
@@ -222,12 +222,14 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
             )
             ttft_s, tbt_s = latencies_of(tables, seen, wanted)
             joules = joules_of(tables, seen, wanted)
-        price_j = price_of(owed, row.kind, wanted, joules)
+        price_j = 0.0
+        if budgets is not None:
+            price_j = price_of(Budgets(*budgets), row.kind, wanted, joules)
         found[i].ttft_s, found[i].tbt_s = ttft_s, tbt_s
         found[i].joules, found[i].price_j = joules, price_j
         other = Bid(late_by(wanted, ttft_s, tbt_s) / keep, joules + price_j, load)
         if best < 0 or better(other, bid, packs):
             best, bid, spent = i, other, joules
-    if best >= 0:
-        spend(owed, rows[best].kind, wanted, spent)
+    if budgets is not None and best >= 0:
+        spend(Budgets(*budgets), rows[best].kind, wanted, spent)
     return best, spent

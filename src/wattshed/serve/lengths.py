@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Hashable
-from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -96,17 +95,18 @@ class Window:
     def _update(self) -> None:
         """Take in what is new."""
         new, recent = self._new, self._recent
-        too_many, self._new = len(recent) - self._size, 0
+        self._new = 0
         if new > FEW:
-            recent = self._recent = deque(islice(recent, max(0, too_many), None), recent.maxlen)
-            self._sorted, self._total = sorted(recent), sum(recent)
+            recent = deque(list(recent)[-self._size :], recent.maxlen)
+            self._recent, self._sorted, self._total = recent, sorted(recent), sum(recent)
             return
         ordered = self._sorted
-        for i in range(-new, 0):
-            tokens = recent[i]
-            insort(ordered, tokens)
+        while new:
+            tokens = recent[-new]
             self._total += tokens
-        for _ in range(too_many):
+            insort(ordered, tokens)
+            new -= 1
+        while len(recent) > self._size:
             oldest = recent.popleft()
             self._total -= oldest
             del ordered[bisect_left(ordered, oldest)]
