@@ -33,7 +33,7 @@ from wattshed.route.frugal_rule import (
 
 KIND = np.dtype(
     [
-        ("alone", "?"),  # serves one query at a time
+        ("alone", "i8"),  # serves one query at a time
         ("f", "i8"),
         ("max_batch", "i8"),
         ("chunk", "i8"),
@@ -41,11 +41,12 @@ KIND = np.dtype(
         ("idle_w", "f8"),
         ("wake_s", "f8"),
         ("wake_j", "f8"),
+        ("runtime_s", "f8"),  # of the request alone, by the forecast, if so; written each time
+        ("energy_j", "f8"),
+        ("first_s", "f8"),
     ]
 )
 """What is the same for all endpoints of a deployment; see `Seen`."""
-ALONE = np.dtype([("runtime_s", "f8"), ("energy_j", "f8"), ("first_s", "f8")])
-"""The request alone, by the forecast, on a deployment that serves one query at a time."""
 ENDPOINT = np.dtype(
     [
         ("kind", "i8"),
@@ -65,6 +66,8 @@ WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price
 """What the rule finds of an endpoint."""
 
 _WANTED, _ALONE, _WEIGHED = Struct("q5dq2dqd"), Struct("3d"), Struct("4d")
+OF_ALONE = KIND.fields["runtime_s"][1] if KIND.fields else 0
+"""Where in a row of `KIND` that of the request alone begins, in bytes."""
 FIRST = 64
 """Endpoints for which there is room at first."""
 
@@ -83,10 +86,10 @@ class Desk:
     def __init__(self, engines: Sequence[Engine], budgets: Budgets) -> None:
         tables, first = tabulate(engines)
         self._budgets = tuple(budgets) if len(budgets.queue) else None
-        self._kinds = _kinds(engines, first[1:] - 1)
+        self._kinds, kinds = _room(KIND, len(engines))
+        kinds[:] = _kinds(engines, first[1:] - 1)
         self._wanted, wanted = _room(WANTED, 1)
-        self._alone, alone = _room(ALONE, len(engines))
-        self._fixed = (*tables, self._kinds, alone, wanted)
+        self._fixed = (*tables, kinds, wanted)
         self._resize(FIRST)
 
     def want(self, wanted: Sequence[float]) -> None:
@@ -95,7 +98,7 @@ class Desk:
 
     def alone(self, kind: int, runtime_s: float, energy_j: float, first_s: float) -> None:
         """Write down what it takes alone on a deployment that serves one query at a time."""
-        _ALONE.pack_into(self._alone, kind * _ALONE.size, runtime_s, energy_j, first_s)
+        _ALONE.pack_into(self._kinds, kind * KIND.itemsize + OF_ALONE, runtime_s, energy_j, first_s)
 
     def choose(
         self, order: Sequence[Endpoint], kind: Mapping[str, int], keep: float, packs: bool
@@ -114,7 +117,7 @@ class Desk:
         """
         number = len(order)
         if number > self._size:
-            self._resize(number)
+            self._resize(2 * number)
         flat: list[int] = []
         for e in order:
             flat += (
@@ -181,8 +184,8 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
     Parameters
     ----------
     arrays : tuple of array
-        Those of `Tables`, KIND (K,), ALONE (K,), WANTED (1,), ENDPOINT (N,), and WEIGHED (N,),
-        which is written. Plain tuples here and below: named ones take longer to hand over.
+        Those of `Tables`, KIND (K,), WANTED (1,), ENDPOINT (N,), and WEIGHED (N,), which is
+        written. Plain tuples here and below: named ones take longer to hand over.
     number : int
         Rows that count.
     keep : float
@@ -191,7 +194,7 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
     budgets : tuple or None
         As of `Budgets`, if there are any.
     """
-    clocks, pieces, seconds, joules_by_batch, kinds, alone, asked, rows, found = arrays
+    clocks, pieces, seconds, joules_by_batch, kinds, asked, rows, found = arrays
     tables = Tables(clocks, pieces, seconds, joules_by_batch)
     wanted = asked[0]
     best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
@@ -199,10 +202,9 @@ def choose(arrays: Any, number: int, keep: float, packs: bool, budgets: Any) -> 
         row, kind = rows[i], kinds[rows[i].kind]
         load = float(row.batch + row.waiting)
         if kind.alone:
-            needs = alone[row.kind]
-            ttft_s = load * needs.runtime_s + needs.first_s
-            tbt_s = (needs.runtime_s - needs.first_s) / max(wanted.n - 1.0, 1.0)
-            joules = needs.energy_j - kind.idle_w * needs.runtime_s
+            ttft_s = load * kind.runtime_s + kind.first_s
+            tbt_s = (kind.runtime_s - kind.first_s) / max(wanted.n - 1.0, 1.0)
+            joules = kind.energy_j - kind.idle_w * kind.runtime_s
         else:
             # No step is fuller than the engine lets it be, and the tables end there: those of
             # others, or more of ours than the profile was told of, wait.

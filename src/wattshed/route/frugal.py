@@ -32,6 +32,7 @@ REMEMBERED = 65_536
 """Costs of queries alone that are kept."""
 INF = math.inf
 BY_NAME = attrgetter("name")
+PROMISED = "ttft", "tbt", "e2e"
 Limits = tuple[float, float, float]
 """On TTFT, TBT and E2E; inf for none."""
 
@@ -83,14 +84,14 @@ class _Seen(msgspec.Struct, frozen=True):
 
     def __call__(self) -> Told:
         ttft_s, tbt_s, joules, price_j = columns_of(self.weighed)
-        limits = zip(("ttft", "tbt", "e2e"), self.limits, strict=True)
+        limits_s = {name: s for name, s in zip(PROMISED, self.limits, strict=True) if s < INF}
         return Told(
             [endpoint.name for endpoint in self.order],
             joules,
             price_j,
             ttft_s,
             tbt_s,
-            {name: limit for name, limit in limits if limit < INF},
+            limits_s,
             self.keep,
             self.late,
         )
