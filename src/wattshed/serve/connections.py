@@ -105,6 +105,10 @@ class Connections:
         self._bell: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def idle(self, address: Address) -> Connection | None:
         """The one that was used last of those that can be used."""
         those = self._idle.get(address)
