@@ -323,16 +323,44 @@ def test_a_connection_was_stale_if_it_was_idle_and_brings_nothing(
     run(scene())
 
 
-def test_all_are_closed_with_the_pool(run: Run) -> None:
+def test_all_are_closed_with_the_pool_and_who_waits_is_told(run: Run) -> None:
     async def scene() -> None:
         engine = Engine(WHOLE, CHUNKED)
         async with asked(engine) as (pool, target):
             idle, busy = await post(pool, target), await post(pool, target)
             await read(idle)
             idle.close()
+            waiting = asyncio.create_task(read(busy))
+            await asyncio.sleep(0)
             await pool.close()
             assert (idle.closed, busy.closed, len(pool.connections)) == (True, True, 0)
+            with pytest.raises(UpstreamError, match=r"^broke off$"):
+                await waiting
             busy.close()
+            with pytest.raises(UpstreamError, match=r"^broke off$"):
+                await post(pool, target)
+
+    run(scene())
+
+
+def test_an_engine_that_hangs_up_at_once_is_not_waited_for(run: Run) -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def scene() -> None:
+        pool, server = Pool(), await asyncio.start_server(hang_up, "127.0.0.1")
+        target = target_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(20):
+            with pytest.raises(UpstreamError, match=r"^broke off$") as found:
+                await post(pool, target)
+            assert not found.value.stale
+        await pool.close()
+        server.close()
+        closed = Connection(timers(), lambda _: None, lambda _: None)
+        closed.connection_made(Silent())
+        closed.connection_lost(None)
+        with pytest.raises(UpstreamError, match=r"^broke off$"):
+            await closed.ask(b"", b"", 9.0)
 
     run(scene())
 
