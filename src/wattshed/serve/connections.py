@@ -72,11 +72,11 @@ class Place:
         text = "\r\n".join(lines)
         breaks = len(lines)
         if text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
-            raise RefusedError(400, "a header holds a line break", "invalid_header")
+            raise RefusedError(400, "a header holds a line break", "invalid_http")
         try:
             return text.encode("latin-1")
         except UnicodeEncodeError:
-            raise RefusedError(400, "a header is not in Latin-1", "invalid_header") from None
+            raise RefusedError(400, "a header is not in Latin-1", "invalid_http") from None
 
 
 def place_of(url: str) -> Place:

@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self._expecting:
             self._fail(_broken("closed by the gateway"))
-        self._transport.abort()
+        else:
+            self._transport.abort()
 
     async def _wait(self, seconds: float) -> None:
         """Until something has come, or nothing more will."""
