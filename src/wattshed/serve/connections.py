@@ -20,6 +20,8 @@ from wattshed.serve.wire import Connection
 
 KEPT_S = 3.0
 """Idle connections are closed before engines do it: uvicorn's default is 5 s."""
+NAMES_S = 10.0
+"""How long the addresses of a name are remembered."""
 NEXT_ADDRESS_S = 0.25
 """When another address of a name is tried beside one that does not answer (RFC 8305)."""
 PORTS = {"http": 80, "https": 443}
@@ -70,11 +72,11 @@ class Place:
         text = "\r\n".join(lines)
         breaks = len(lines)
         if text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
-            raise RefusedError(400, "a header holds a line break", "invalid_header")
+            raise RefusedError(400, "a header holds a line break", "invalid_http")
         try:
             return text.encode("latin-1")
         except UnicodeEncodeError:
-            raise RefusedError(400, "a header is not in Latin-1", "invalid_header") from None
+            raise RefusedError(400, "a header is not in Latin-1", "invalid_http") from None
 
 
 def place_of(url: str) -> Place:
@@ -102,8 +104,13 @@ class Connections:
         self._loop, self._timers = asyncio.get_running_loop(), timers()
         self._idle: dict[Address, list[Connection]] = {}
         self._open: set[Connection] = set()
+        self._found: dict[Address, tuple[float, Sequence[AddrInfoType]]] = {}
         self._bell: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def idle(self, address: Address) -> Connection | None:
         """The one that was used last of those that can be used."""
@@ -128,8 +135,10 @@ class Connections:
             async with asyncio.timeout(max(0.0, seconds)):
                 connection = await self._connect(address, partial(self._keep, those))
         except TimeoutError:
+            self._found.pop(address, None)
             raise UpstreamError("cannot be reached in time") from None
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
+            self._found.pop(address, None)
             detail = f"{type(error).__name__}: {error}"
             raise UpstreamError("cannot be reached", detail=detail) from None
         if self._all_gone is not None:
@@ -140,7 +149,7 @@ class Connections:
 
     async def _connect(self, address: Address, keep: Callable[[Connection], None]) -> Connection:
         found = await start_connection(
-            await _infos(self._loop, address),
+            await self._look_up(address),
             happy_eyeballs_delay=NEXT_ADDRESS_S,
             interleave=1,
             loop=self._loop,
@@ -152,6 +161,27 @@ class Connections:
             server_hostname=address.host if address.secure else None,
         )
         return connection
+
+    async def _look_up(self, address: Address) -> Sequence[AddrInfoType]:
+        """What a socket needs to know of an address: of a number at once, of a name for a while."""
+        kind, protocol = socket.SOCK_STREAM, socket.IPPROTO_TCP
+        try:
+            version = ipaddress.ip_address(address.host).version
+        except ValueError:
+            return await self._look_up_name(address, kind, protocol)
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        return [(family, kind, protocol, "", (address.host, address.port))]
+
+    async def _look_up_name(
+        self, address: Address, kind: int, protocol: int
+    ) -> Sequence[AddrInfoType]:
+        until_s, known = self._found.get(address, (0.0, ()))
+        if self._loop.time() >= until_s:
+            known = await self._loop.getaddrinfo(
+                address.host, address.port, type=kind, proto=protocol
+            )
+            self._found[address] = self._loop.time() + NAMES_S, known
+        return known
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
@@ -196,14 +226,3 @@ class Connections:
             for connection in list(self._open):
                 connection.drop()
             await self._all_gone
-
-
-async def _infos(loop: asyncio.AbstractEventLoop, address: Address) -> Sequence[AddrInfoType]:
-    """What a socket needs to know of an address: of a number at once, of a name from the system."""
-    kind, protocol = socket.SOCK_STREAM, socket.IPPROTO_TCP
-    try:
-        version = ipaddress.ip_address(address.host).version
-    except ValueError:
-        return await loop.getaddrinfo(address.host, address.port, type=kind, proto=protocol)
-    family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    return [(family, kind, protocol, "", (address.host, address.port))]

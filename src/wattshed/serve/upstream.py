@@ -24,14 +24,14 @@ class Pool:
     """Connections to all engines, kept open between requests. Made inside an event loop."""
 
     def __init__(self) -> None:
-        self._connections = Connections()
+        self.connections = Connections()
         self._places: dict[str, Place] = {}
         # Of their own: a connection that is left idle must not be one that engines close.
         self._looks = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
 
     async def close(self) -> None:
         """Close them."""
-        await self._connections.close()
+        await self.connections.close()
         await self._looks.close()
 
     async def post(
@@ -48,12 +48,12 @@ class Pool:
         """
         place = self._places.get(target.url) or self._place(target.url)
         head = place.head(path, {**headers, **target.authorization}, len(body))
-        connection = self._connections.idle(place.address)
+        connection = self.connections.idle(place.address)
         if connection is None:
             loop = asyncio.get_running_loop()
             end_s = loop.time() + seconds
             patience_s = min(seconds, target.upstream.connect_s)
-            connection = await self._connections.open(place.address, patience_s)
+            connection = await self.connections.open(place.address, patience_s)
             seconds = end_s - loop.time()
         try:
             await connection.ask(head, body, seconds)

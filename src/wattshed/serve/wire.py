@@ -94,6 +94,8 @@ class Connection(asyncio.Protocol):
         UpstreamError
             If it has not begun after so many seconds.
         """
+        if self.closed:
+            raise _broken("closed by the engine", stale=self.reused)
         self.status, self.headers = 0, list[tuple[bytes, bytes]]()
         self._pieces = list[bytes]()
         self._unread_bytes = self._silent_bytes = 0
@@ -130,7 +132,7 @@ class Connection(asyncio.Protocol):
                 raise self._error
             return b""
         self._pieces, self._unread_bytes = [], 0
-        if self._paused:
+        if self._paused and not self.closed:
             self._paused = False
             self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -169,9 +171,12 @@ class Connection(asyncio.Protocol):
             self.drop()
 
     def drop(self) -> None:
-        """Close it at once."""
-        self._expecting, self.closed = False, True
-        self._transport.abort()
+        """Close it at once; who waits for it is told."""
+        self.closed = True
+        if self._expecting:
+            self._fail(_broken("closed by the gateway"))
+        else:
+            self._transport.abort()
 
     async def _wait(self, seconds: float) -> None:
         """Until something has come, or nothing more will."""
@@ -191,9 +196,9 @@ class Connection(asyncio.Protocol):
         self._fail(UpstreamError("did not answer in time", late=True))
 
     def _fail(self, error: UpstreamError) -> None:
-        self._error = error
-        self.drop()
+        self._error, self._expecting = error, False
         self._wake()
+        self.drop()
 
     # What the transport tells
 
@@ -229,13 +234,12 @@ class Connection(asyncio.Protocol):
         del self._parser  # which refers to this
         if not self._expecting:
             return
-        self._expecting = False
         if self.status and error is None and not self._tells_its_end():
-            self._whole = True
+            self._whole, self._expecting = True, False
+            self._wake()
         else:
             stale = self.reused and not self._heard
-            self._error = _broken(error or "closed by the engine", stale=stale)
-        self._wake()
+            self._fail(_broken(error or "closed by the engine", stale=stale))
 
     def _tells_its_end(self) -> bool:
         return bool(self.header(b"content-length") or self.header(b"transfer-encoding"))
