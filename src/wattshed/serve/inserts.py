@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any
 
 import sqlalchemy as sql
@@ -15,8 +15,8 @@ from wattshed.errors import FileError
 Values = tuple[Any, ...]
 """A row, in the order of the columns of its table."""
 Insert = Callable[[sql.Connection, sql.Table, Sequence[Values]], None]
-TOGETHER = (128, 16, 4, 1)
-"""Rows of one statement for SQLite."""
+TOGETHER = tuple(2**k for k in range(9, -1, -1))
+"""Rows of one statement for SQLite. It takes 32,766 values at most."""
 
 
 def insert_of(engine: sql.Engine) -> Insert:
@@ -26,7 +26,7 @@ def insert_of(engine: sql.Engine) -> Insert:
     ------
     FileError
     """
-    inserts: dict[str, Insert] = {"sqlite": _into_sqlite, "postgresql": _into_postgresql}
+    inserts: dict[str, Insert] = {"sqlite": IntoSqlite().insert, "postgresql": _into_postgresql}
     insert = inserts.get(engine.dialect.name)
     if insert is None:
         found = f"{engine.dialect.name} is not supported"
@@ -44,29 +44,58 @@ def _names(table: sql.Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns)
 
 
-def _into_sqlite(connection: sql.Connection, table: sql.Table, rows: Sequence[Values]) -> None:
-    """Many rows to a statement.
+class IntoSqlite:
+    """Many rows to a statement, and what all of them have in common given once.
 
     Python's lock is let go and taken again at each statement: for each row of its own, the thread
-    that serves requests would lose more time to that than the row costs.
+    that serves requests would lose more time to that than the row costs. While values are handed
+    over the lock is held, so that each of them counts.
     """
-    left = iter(rows)
-    number = len(rows)
-    for size in TOGETHER:
-        for _ in range(number // size):
-            values = tuple(chain.from_iterable(islice(left, size)))
-            connection.exec_driver_sql(_statement(table, size), values)
-        number %= size
+
+    def __init__(self) -> None:
+        self._varying: dict[sql.Table, list[bool]] = {}
+
+    def insert(self, connection: sql.Connection, table: sql.Table, rows: Sequence[Values]) -> None:
+        """Add rows to a table."""
+        columns = list(zip(*rows, strict=True))
+        varying = tuple(self._note(table, columns))
+        common = [column[0] for column, varies in zip(columns, varying, strict=True) if not varies]
+        own = zip(*compress(columns, varying), strict=True)
+        number = len(rows)
+        for size in TOGETHER:
+            for _ in range(number // size):
+                values = (*common, *chain.from_iterable(islice(own, size)))
+                connection.exec_driver_sql(_statement(table, varying, size), values)
+            number %= size
+
+    def _note(self, table: sql.Table, columns: Sequence[Values]) -> list[bool]:
+        """Which columns vary within a commit, or have in an earlier one.
+
+        What has varied once counts as varying: there are few statements, and they are prepared.
+        """
+        before = self._varying.get(table) or [c.primary_key for c in table.columns]
+        found = [
+            varied or column.count(column[0]) < len(column)
+            for varied, column in zip(before, columns, strict=True)
+        ]
+        self._varying[table] = found
+        return found
 
 
 @cache
-def _statement(table: sql.Table, rows: int) -> str:
+def _statement(table: sql.Table, varying: tuple[bool, ...], rows: int) -> str:
     """An insert of so many rows; every name in it is of our own tables."""
-    row = f"({', '.join('?' * len(table.columns))})"
-    names = ", ".join(_names(table))
-    key = ", ".join(column.name for column in table.primary_key)
+    names = _names(table)
+    own = list(compress(names, varying))
+    common = [name for name, varies in zip(names, varying, strict=True) if not varies]
+    taken = ", ".join(["each.*", *("?" * len(common))])
+    row = f"({', '.join('?' * len(own))})"
     values = ", ".join([row] * rows)
-    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT ({key}) DO NOTHING"  # nosec B608 # our own names
+    key = ", ".join(column.name for column in table.primary_key)
+    return (
+        f"INSERT INTO {table.name} ({', '.join([*own, *common])}) SELECT {taken}"  # nosec B608 # our own names
+        f" FROM (VALUES {values}) AS each WHERE true ON CONFLICT ({key}) DO NOTHING"
+    )
 
 
 def _into_postgresql(connection: sql.Connection, table: sql.Table, rows: Sequence[Values]) -> None:

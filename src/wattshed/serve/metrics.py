@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from wattshed.records import LedgerDrift
-from wattshed.serve.counting import Batches, Chart, Tally
+from wattshed.serve.counting import Batches, Chart, Tally, known
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.recent import Ended
 from wattshed.serve.scraping import engine_gauges
@@ -151,11 +151,6 @@ class Metrics(Batches):
         dynamic = [max(0.0, joules) for joules in known(records, "joules")]
         self._joules.add(dynamic, endpoint, "dynamic", *words)
         self._joules.add(known(records, "idle_joules"), endpoint, "idle", *words)
-
-
-def known(records: Iterable[Ended], name: str) -> list[float]:
-    """A field of records, where it is known."""
-    return [value for value in map(attrgetter(name), records) if value is not None]
 
 
 def drift_metrics(drifts: Iterable[LedgerDrift]) -> Iterable[Metric]:

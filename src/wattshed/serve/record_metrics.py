@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from wattshed.serve.counting import Batches, Chart
+from wattshed.serve.counting import Batches, Chart, Tally, known
 from wattshed.serve.recent import Ended
 
 STEP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.32, 0.64, 1.28, 2.56)
 QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 TOKENS = tuple(float(4**k) for k in range(10))
 JOULES = tuple(0.01 * 2**k for k in range(16))
+PREDICTED = {"chosen": "own_j", "even": "even_j", "shadow": "shadow_j"}
+"""Fields of records, by what is told of them."""
 
 
 def joules_per_output_token(record: Ended) -> float | None:
@@ -68,7 +70,12 @@ class RecordMetrics(Batches):
                 joules_per_output_token,
             ),
         ]
-        self._predicted: dict[tuple[str, str], float] = defaultdict(float)
+        self._predicted = Tally(
+            "wattshed_predicted_joules",
+            "Energy predicted at decisions: where requests went, and by baselines.",
+            ("policy", "where"),
+            dated=False,
+        )
         registry.register(self)
         ProcessCollector(registry=registry)
 
@@ -77,30 +84,21 @@ class RecordMetrics(Batches):
         self.settle()
         for chart in self._charts:
             yield chart.family()
-        predicted = CounterMetricFamily(
-            "wattshed_predicted_joules",
-            "Energy predicted at decisions: where requests went, and by baselines.",
-            labels=("policy", "where"),
-        )
-        for labels, joules in self._predicted.items():
-            predicted.add_metric(labels, joules)
-        yield predicted
+        yield self._predicted.family()
 
     def count(self, records: Sequence[Ended]) -> None:
         """See `Batches`."""
         by_endpoint: dict[str, list[Ended]] = defaultdict(list)
+        by_policy: dict[str, list[Ended]] = defaultdict(list)
         for record in records:
             by_endpoint[record.endpoint].append(record)
             # Only where own and even are both known: their sums are to be compared.
             if record.own_j is not None and record.even_j is not None:
-                self._add_prediction(record)
+                by_policy[record.policy].append(record)
         by_endpoint.pop("", None)
         for endpoint, those in by_endpoint.items():
             for chart in self._charts:
                 chart.add(endpoint, those)
-
-    def _add_prediction(self, record: Ended) -> None:
-        found = (("chosen", record.own_j), ("even", record.even_j), ("shadow", record.shadow_j))
-        for where, joules in found:
-            if joules is not None and joules > 0:
-                self._predicted[record.policy, where] += joules
+        for policy, those in by_policy.items():
+            for where, name in PREDICTED.items():
+                self._predicted.add([j for j in known(those, name) if j > 0], policy, where)
