@@ -22,6 +22,7 @@ from wattshed.fleet import load_fleet
 from wattshed.records import Upstream
 from wattshed.serve.connections import KEPT_S, place_of
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.reply import passed_headers
 from wattshed.serve.target import Target
 from wattshed.serve.timers import timers
 from wattshed.serve.upstream import Pool
@@ -424,6 +425,23 @@ def test_headers_are_told_as_they_came(run: Run) -> None:
             answer.close()
 
     run(scene())
+
+
+def test_headers_of_one_connection_and_of_the_gateway_do_not_go_on() -> None:
+    passed = [(b"content-type", b"application/json"), (b"x-a", b"1"), (b"x-a", b"2")]
+    others = [
+        (b"connection", b"close, X-Once"),
+        (b"x-once", b"1"),
+        (b"transfer-encoding", b"chunked"),
+        (b"keep-alive", b"timeout=5"),
+        (b"content-length", b"3"),
+        (b"set-cookie", b"a=b"),
+        (b"server", b"x"),
+        (b"x-energy-joules", b"1"),
+        (b"x-wattshed-endpoint", b"x"),
+    ]
+    assert passed_headers([*others, *passed]) == passed
+    assert passed_headers([*passed, *others]) == passed
 
 
 def test_an_answer_may_end_with_its_connection(run: Run) -> None:

@@ -304,8 +304,9 @@ class Gateway:
         finally:
             if not said:
                 target.breaker.gave_up()
-            target.account.end(flight, self.clock())
-            left(stay, call, self.clock())
+            now = self.clock()
+            target.account.end(flight, now)
+            left(stay, call, now)
             if self.waiting.waiting:
                 self.waiting.wake(self._models_of(target))
 
