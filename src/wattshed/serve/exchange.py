@@ -73,10 +73,13 @@ class Exchange:
         "_bytes_left",
         "_chunked",
         "_head",
+        "_is_head",
+        "_is_old",
         "_link",
         "_more",
         "_news",
         "_pieces",
+        "_scope",
         "_size",
         "_waiter",
         "_waits_to_send",
@@ -84,7 +87,6 @@ class Exchange:
         "keep_alive",
         "lost",
         "on_lost",
-        "scope",
         "started",
         "task",
     )
@@ -92,7 +94,8 @@ class Exchange:
     def __init__(
         self, link: Link, scope: Scope, *, keep_alive: bool, waits_to_send: bool = False
     ) -> None:
-        self._link, self.scope, self.keep_alive = link, scope, keep_alive
+        self._link, self._scope, self.keep_alive = link, scope, keep_alive
+        self._is_head, self._is_old = scope["method"] == "HEAD", scope["http_version"] == "1.0"
         scope["extensions"] = {ATTENDED: self}
         self.on_lost: Callable[[], None] | None = None
         self._waits_to_send = waits_to_send
@@ -110,11 +113,12 @@ class Exchange:
 
     async def _run(self, app: ASGIApp) -> None:
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self._scope, self.receive, self.send)
         except Exception:
             log.exception("a request failed")
         finally:
             self._link.tasks.discard(self.task)
+            del self.task, self._scope  # which refer to this: no collector has to find them
             if not self.complete:
                 self._link.transport.close()  # it must not look whole
 
@@ -189,7 +193,7 @@ class Exchange:
             self.keep_alive = False
         if length is not None or status in (204, 304):
             self._bytes_left = length or 0
-        elif self.scope["http_version"] == "1.0":
+        elif self._is_old:
             self.keep_alive = False
         else:
             self._chunked = True
@@ -209,7 +213,7 @@ class Exchange:
         if self.complete:
             raise RuntimeError("the answer is complete, and nothing can follow it")
         head, self._head = self._head, b""
-        if self.scope["method"] == "HEAD":
+        if self._is_head:
             out = head
         elif self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""

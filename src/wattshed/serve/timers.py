@@ -53,7 +53,7 @@ class Timers:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._lasting: dict[float, dict[Timer, None]] = {}
         self._bell: asyncio.TimerHandle | None = None
         self._bell_s = math.inf
@@ -61,7 +61,7 @@ class Timers:
     def later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Have something called after some seconds."""
         lasting = rounded_up(seconds)
-        timer = Timer(self._loop.time() + lasting, call, self._lasting.setdefault(lasting, {}))
+        timer = Timer(self.loop.time() + lasting, call, self._lasting.setdefault(lasting, {}))
         if timer.due_s < self._bell_s:
             self._set_bell(timer.due_s)
         return timer
@@ -69,11 +69,11 @@ class Timers:
     def _set_bell(self, at_s: float) -> None:
         if self._bell is not None:
             self._bell.cancel()
-        self._bell, self._bell_s = self._loop.call_at(at_s, self._ring), at_s
+        self._bell, self._bell_s = self.loop.call_at(at_s, self._ring), at_s
 
     def _ring(self) -> None:
         self._bell, self._bell_s = None, math.inf
-        now_s = self._loop.time()
+        now_s = self.loop.time()
         for lasting, those in list(self._lasting.items()):
             while those and (first := next(iter(those))).due_s <= now_s:
                 first.cancel()

@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
 
     async def _wait(self, seconds: float) -> None:
         """Until something has come, or nothing more will."""
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._timers.loop.create_future()
         timer = self._timers.later(max(0.0, seconds), self._too_late)
         try:
             await waiter
