@@ -199,7 +199,8 @@ def test_the_state_is_shown_to_this_machine_or_for_a_key(
     live: Callable[..., Any], engine: str
 ) -> None:
     started = live(engine, keys=Keys([entry("k1")]), settings=Settings(loopback=False))
-    assert HTTP.get(started.url + "/metrics").status_code == 403
+    metrics = HTTP.get(started.url + "/metrics")
+    assert (metrics.status_code, metrics.json()["error"]["code"]) == (403, "key_required")
     assert HTTP.get(started.url + "/ready").json() == {"ready": True}
     for path in ("/metrics", "/ready"):
         found = HTTP.get(started.url + path, headers=bearer("k1"))
