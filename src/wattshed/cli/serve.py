@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wattshed.cli.shared import errors_at_the_edge, note
+from wattshed.errors import FileError
 
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
@@ -267,9 +268,19 @@ def _traces(url: str | None) -> Traces | None:
 
 
 def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:
+    """Where the ledger is unless somebody says so.
+
+    Raises
+    ------
+    FileError
+    """
     if not is_demo:
         return "ledger.sqlite"
-    Path("wattshed-demo").mkdir(exist_ok=True)
+    try:
+        Path("wattshed-demo").mkdir(exist_ok=True)
+    except OSError as error:
+        found = f"the folder cannot be made: {error.strerror}"
+        raise FileError("wattshed-demo", found, "go elsewhere, or give --ledger FILE") from None
     say("its ledger: wattshed report wattshed-demo/ledger.sqlite")
     return "wattshed-demo/ledger.sqlite"
 
