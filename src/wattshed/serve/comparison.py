@@ -142,7 +142,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     p = successes / count
     middle = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def newcombe(one: tuple[int, int], other: tuple[int, int]) -> Interval:
