@@ -233,7 +233,8 @@ def serve(
             for name in filter(None, (policy, canary)):
                 warm_up(make_policy(name, fleet, plan), gateway)
             warm_up(Greenest(fleet), gateway)
-            _tell(gateway.targets.models, _place(host, bound.getsockname()[1]), is_demo, say)
+            place = _place(host, bound.getsockname()[1])
+            _tell(gateway.targets.models, place, is_demo, keys is not None, say)
             run_gateway(gateway, bound, grace_s, reloader)
 
 
@@ -289,12 +290,15 @@ def _place(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _tell(models: list[str], place: str, is_demo: bool, say: Callable[[str], None]) -> None:
+def _tell(
+    models: list[str], place: str, is_demo: bool, needs_key: bool, say: Callable[[str], None]
+) -> None:
     """Where it listens, and a line to try."""
     say(f"wattshed serves {', '.join(models)} at {place}/v1" + (", simulated" if is_demo else ""))
     say(f"watch it at {place}/ui")
+    key = ' -H "authorization: Bearer $KEY"' if needs_key else ""
     click.echo(
-        f"curl {place}/v1/chat/completions -H 'content-type: application/json' -d"
+        f"curl {place}/v1/chat/completions{key} -H 'content-type: application/json' -d"
         ' \'{"model": "auto", "max_tokens": 16, "messages":'
         ' [{"role": "user", "content": "Where does water flow?"}]}\''
     )
