@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from wattshed.cli import main
+from wattshed.serve.background import listening
 
 Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
 CHAT = "/v1/chat/completions"
@@ -155,6 +156,16 @@ def test_bad_input_is_one_line_and_exit_2(
     assert done.exit_code == 2
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with listening() as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(main, ["serve", "--demo", "--port", port])
+    assert done.exit_code == 2
+    assert f"127.0.0.1:{port}: cannot be served" in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -215,14 +215,14 @@ def serve(
         decider_of = deciding(policy, default_policy, shadow=shadow, plan=plan, canary=trial)
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
-        # Refuses a fleet without addresses, or meters, before a ledger is there.
+        # All that can be refused is looked at before a ledger is there: addresses, meters, port.
         setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
         settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
         with (
-            closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
+            closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(traces) if traces else nullcontext(),
         ):
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys, setup=setup)
