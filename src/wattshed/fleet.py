@@ -170,7 +170,8 @@ def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:
             raise FleetError(f"{label}: {place}", "unknown key", cure) from None
         value = _lookup(raw, place)
         found = message[0].lower() + message[1:] + (f" ({value!r})" if value is not None else "")
-        raise FleetError(f"{label}: {place}", found, "correct the value") from None
+        cure = "add it" if "missing required field" in message else "correct the value"
+        raise FleetError(f"{label}: {place}".removesuffix(": "), found, cure) from None
 
 
 def _known_keys(place: str) -> tuple[str, ...]:
