@@ -133,7 +133,8 @@ class Pages:
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
         if not may_look(self._gateway, request):
-            return _error(RefusedError(403, "metrics need an API key from other machines"))
+            message = "metrics need an API key from other machines"
+            return _error(RefusedError(403, message, "key_required"))
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -48,8 +48,7 @@ class Traces:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             cure = "give the address of a collector, such as http://127.0.0.1:4318"
             raise ParameterError("--otlp", f"{url!r} is no address", cure)
         exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=SEND_S)
@@ -109,6 +108,15 @@ class Traces:
         )
         self._open[call] = span
         return span
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number, or too large
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def attributes(call: Call) -> dict[str, Any]:
