@@ -301,6 +301,8 @@ def test_energy_of_the_host_alone_is_that_of_a_query_where_its_cpu_computes(
         assert found.energy is None
     else:
         assert (found.energy, found.boundary) == (whole.energy, "host")
+        with pytest.raises(InputError, match="only the host has energy; use host"):
+            fit_profiles(read_runs(path), Options(boundary="accelerator"))
 
 
 def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -> None:
