@@ -127,6 +127,11 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--grid", "joint", "--min-trials", "9", "--max-trials", "4"],
         ["at least 9 and at most 4"],
     ),
+    "two aims": (
+        ["--grid", "joint", "--stop", "relative:5,6"],
+        ["--stop: '5,6'", "a finite number"],
+    ),
+    "no clock": (["--grid", "joint", "--clock", "1200,nan"], ["--clock: 'nan'", "a finite number"]),
     "no setting": (["--grid", "joint", "--set", "noise"], ["--set: 'noise'", "KEY=VALUE"]),
     "none and more": (
         ["--grid", "joint", "--meter", "none", "--meter", "nvml"],
@@ -151,6 +156,21 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, case: str) -> 
     (line,) = [text for text in done.stderr.splitlines() if text]
     for text in found:
         assert text in line
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("measure", "--interval"), ("measure", "--guard"), ("doctor", "--seconds")],
+)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_no_time_and_no_heat_is_without_end(
+    tmp_path: Path, command: str, option: str, value: str
+) -> None:
+    asked = ["--engine", ENGINE, "--grid", "joint", "-o", str(tmp_path / "folder")]
+    more = asked if command == "measure" else []
+    done = CliRunner().invoke(main, [command, *more, option, value])
+    assert (done.exit_code, option in done.stderr) == (2, True)
     assert not (tmp_path / "folder").exists()
 
 

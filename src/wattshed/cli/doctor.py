@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wattshed.cli.shared import (
+    FiniteRange,
     errors_at_the_edge,
     json_option,
     note,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1, max=600),
+    type=FiniteRange(min=0.1, max=600),
     default=2.0,
     show_default=True,
     help="How long meters are read.",

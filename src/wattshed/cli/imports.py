@@ -9,6 +9,7 @@ import click
 
 from wattshed.cli.shared import (
     BadInput,
+    FiniteRange,
     errors_at_the_edge,
     json_option,
     note,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--engine", help="What served, with its version.")
 @click.option(
     "--batch-size",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     help="Queries in one batch, instead of the concurrency that the file says.",
 )
 @click.option(
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--package-idle",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="W",
     help="Idle power of a CPU package, taken off its energy; for the study of 2024 on Intel.",
 )

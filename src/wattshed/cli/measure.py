@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress, seed_option
+from wattshed.cli.shared import (
+    FiniteRange,
+    errors_at_the_edge,
+    json_option,
+    note,
+    progress,
+    seed_option,
+)
 
 
 @click.command()
@@ -111,7 +118,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--idle",
     "idle_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=30.0,
     show_default=True,
     metavar="S",
@@ -120,7 +127,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=None,
     metavar="S",
     help="Repeat shorter queries until a trial lasts so long: counters are read some ten times a"
@@ -129,7 +136,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=0.005,
     show_default=True,
     metavar="S",
@@ -138,7 +145,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--guard",
     "max_temperature_c",
-    type=float,
+    type=FiniteRange(min=0, min_open=True),
     default=None,
     metavar="CELSIUS",
     help="Let the accelerators cool down before a trial if they are hotter.",

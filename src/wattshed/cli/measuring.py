@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -150,9 +151,8 @@ def _rule(text: str, least: int | None, most: int) -> tuple[Rule, str | None]:
     if name == "paper" and not argument:
         return Paper(**limits), None
     if name == "relative":
-        (percent,) = _numbers("--stop", argument.removesuffix("%") or "5")[:1]
-        assert percent is not None
-        return Relative(part=percent / 100, **limits), None
+        percent = argument.removesuffix("%") or "5"
+        return Relative(part=_number("--stop", percent) / 100, **limits), None
     if name == "decision" and argument:
         return Decision(profile=argument, **limits), argument
     raise ParameterError("--stop", repr(text), "use paper, relative:PERCENT or decision:PROFILE")
@@ -168,10 +168,17 @@ def _whole(option: str, text: str) -> list[int]:
 def _numbers(option: str, text: str | None) -> list[float | None]:
     if text is None:
         return [None]
+    return [_number(option, part) for part in text.split(",")]
+
+
+def _number(option: str, text: str) -> float:
     try:
-        return [float(part) for part in text.split(",")]
+        found = float(text)
     except ValueError:
-        raise ParameterError(option, repr(text), "give numbers, with commas between") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise ParameterError(option, repr(text), "give a finite number")
+    return found
 
 
 # ---------------------------------------------------------------- carrying it out
