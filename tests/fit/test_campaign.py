@@ -320,7 +320,10 @@ def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -
     assert (mixed.energy, mixed.runtime) == (rest.energy, rest.runtime)
 
 
-@pytest.mark.parametrize(("flags", "kind"), [("", "derived"), ("modelled", "modelled")])
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [("", "derived"), ("modelled", "modelled"), ("simulated", "modelled")],
+)
 def test_an_estimated_energy_makes_a_modelled_profile(
     tmp_path: Path, flags: str, kind: str
 ) -> None:
