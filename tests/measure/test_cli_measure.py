@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -184,6 +185,21 @@ def test_a_journal_is_kept_and_another_campaign_refused(tmp_path: Path) -> None:
     assert (other.exit_code, "seed was 0, and now is 1" in other.stderr) == (2, True)
     assert measure(tmp_path, *asked, "--resume").exit_code == 0
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+def test_a_simulated_meter_meters_no_real_engine() -> None:
+    """Its energy was used by no machine, and nothing in the runs would tell."""
+    from wattshed.cli.metering import open_all
+    from wattshed.errors import ParameterError
+    from wattshed.measure.clock import VirtualClock
+    from wattshed.measure.driver import open_driver
+
+    clock = VirtualClock()
+    driver = open_driver(ENGINE, {}, clock)
+    assert [m.info.id for m in open_all(("simulated:seed=5",), driver, clock)] == ["simulated:0"]
+    other: Any = SimpleNamespace(info=driver.info)
+    with pytest.raises(ParameterError, match="simulated:seed=5, but the engine is not simulated"):
+        open_all(("simulated:seed=5",), other, clock)
 
 
 def test_an_engine_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -39,9 +39,10 @@ def test_what_is_made_up_is_never_usable() -> None:
     found = examine()
     assert named(found, "model").status == "not_trusted"
     assert named(found, "simulated").status == "not_trusted"
-    asked = examine("model:250")
-    assert named(asked, "model").status == "ok"
-    assert not any(finding.source == "model" for finding in usable(asked))
+    asked = examine("model:250", "simulated:tick_s=0.1")
+    for source in ("model", "simulated"):
+        assert named(asked, source).status == "ok"
+        assert not any(finding.source == source for finding in usable(asked))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from wattshed.measure.clock import Clock
     from wattshed.measure.driver import Driver
     from wattshed.measure.meter import Meter
-    from wattshed.measure.plant import Plant
     from wattshed.records import Health, MeterInfo
 
 AUTO, NONE, SIMULATED = "auto", "none", "simulated"
@@ -86,9 +85,11 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     MeterError
         If one that is named is missing.
     ParameterError
-        If ``none`` is not alone, two meters have one id, or a GPU of the engine is not metered.
+        If ``none`` is not alone, two meters have one id, a GPU of the engine is not metered, or a
+        real engine would be metered by a simulated meter.
     """
     from wattshed.measure.meter import open_meters
+    from wattshed.measure.meters.simulated import open_meters as open_simulated
 
     if NONE in names:
         if len(names) > 1:
@@ -97,8 +98,12 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     found: list[Meter] = []
     for name in names:
         plant = getattr(driver, "plant", None)
-        if plant is not None and name.partition(":")[0] in (AUTO, SIMULATED):
-            found += open_simulated(plant, clock, name.partition(":")[2])
+        kind, _, argument = name.partition(":")
+        if plant is not None and kind in (AUTO, SIMULATED):
+            found += open_simulated(argument, clock, plant)
+        elif kind == SIMULATED:
+            cure = "name a meter of this machine, or model:WATTS for an estimate that says so"
+            raise ParameterError("--meter", f"{name}, but the engine is not simulated", cure)
         elif name == AUTO:
             found += of_devices(open_what_works(clock), driver.info.devices)
         else:
@@ -152,15 +157,6 @@ def open_what_works(clock: Clock) -> list[Meter]:
     if not found:
         note(f"no meter works here: runs will have no energy ({'; '.join(reasons)})")
     return found
-
-
-def open_simulated(plant: Plant, clock: Clock, argument: str) -> list[Meter]:
-    """Meters of a simulated engine's own machine, with the faults that were asked for."""
-    from wattshed.measure.meters.simulated import SimulatedMeter, meters_for, open_meters
-
-    (like, *_) = open_meters(argument, clock)
-    assert isinstance(like, SimulatedMeter)
-    return meters_for(plant, clock, like.faults)
 
 
 def only_ok(meters: Sequence[Meter], health: Sequence[Health]) -> tuple[list[Meter], list[Health]]:

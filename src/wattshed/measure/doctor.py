@@ -255,5 +255,5 @@ def boot_id() -> str:
 
 def usable(findings: Sequence[MeterFinding]) -> list[MeterFinding]:
     """Meters that measure, and can be trusted."""
-    measured = [f for f in findings if f.status == "ok" and f.info is not None]
+    measured = [f for f in findings if f.status == "ok" and f.source not in MADE_UP]
     return [f for f in measured if f.info is not None and f.info.provenance != "modelled"]
