@@ -88,7 +88,9 @@ def test_recorded_tokens_that_cannot_be_the_generated_ones_are_refused(tmp_path)
         (FIRST.replace("5.0", "fast", 1), SAMPLES, "row 1: expected a number for runtime_s"),
         (FIRST, "inference-A-0,1,2\n", "power.csv: row 1: has 3 values, expected 6"),
         (FIRST, "inference-B-0,1,1,1,1,1\n", "'inference-A-0' has no samples of power"),
-        (FIRST, "inference-A-0,250.0,0,0,2000,10000\n", "its power, or its share, is not known"),
+        (FIRST, "inference-A-0,250.0,0,0,2000,10000\n", "row 1: sample 0 of 'inference-A-0': its"),
+        (FIRST + '"' + "x" * 140_000, SAMPLES, "is no CSV: field larger than field limit"),
+        (FIRST, '"' + "x" * 140_000, "power.csv: line 1: is no CSV: field larger"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, results: str, samples: str, told: str):
