@@ -264,6 +264,8 @@ def test_guidellm_rows_are_successful_requests(tmp_path: Path) -> None:
         "2 requests that failed left out",
         "the tool kept a sample of 8 requests",
     )
+    with pytest.raises(InputError, match="a sample of them only"):  # who had the energy, too?
+        import_runs(path, system="lab", energy=sample("aiperf-telemetry"))
 
 
 def test_mlenergy_gives_the_steady_state_for_the_mean_request() -> None:

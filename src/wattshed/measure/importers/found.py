@@ -78,7 +78,8 @@ class Benchmark:
     notes : tuple of str
         What was left out, and what a reader has to know.
     window_s : tuple of float or None
-        From the first request sent to the last token, since the epoch.
+        From the first request sent to the last token, since the epoch; None where the file does not
+        tell, or leaves out requests that were served in it.
     """
 
     rows: pl.DataFrame

@@ -313,7 +313,9 @@ def _metered(path: Path, energy: Path, benchmark: Benchmark) -> Benchmark:
         raise FileError(str(energy), "no energy over time", "give a gpu_telemetry_export.jsonl")
     if benchmark.window_s is None:
         raise FileError(
-            str(path), "requests without times of day", "give requests of aiperf or guidellm"
+            str(path),
+            "requests without times of day, or a sample of them only",
+            "give all requests of aiperf or guidellm",
         )
     found = aiperf_telemetry.energy_between(energy, *benchmark.window_s)
     value_j, low_j, high_j = (
