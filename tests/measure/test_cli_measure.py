@@ -111,8 +111,10 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
     from wattshed.cli.measuring import Wanted
 
     settings = ("api_key=hunter2", "model=tiny")
-    wanted = Wanted("openai:x", settings, ("none",), "nvml", None, resume=False, traces=False)
-    assert wanted.inputs() == {"engine": "openai:x", "meters": "none", "set model": "tiny"}
+    engine = "openai:http://me:hunter2@h/v1"
+    wanted = Wanted(engine, settings, ("none",), "nvml", None, resume=False, traces=False)
+    told = {"engine": "openai:http://h/v1", "meters": "none", "set model": "tiny"}
+    assert wanted.inputs() == told
     assert wanted.engine_settings()["api_key"] == "hunter2"
 
 

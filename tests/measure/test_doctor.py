@@ -76,7 +76,7 @@ def test_an_unknown_meter_is_refused() -> None:
 
 
 def test_engines_that_cannot_be_reached_say_so() -> None:
-    found = {f.name: f for f in examine_engines(["openai:http://127.0.0.1:9/v1"])}
+    found = {f.name: f for f in examine_engines(["openai:http://me:hunter2@127.0.0.1:9/v1"])}
     gone = found["openai:http://127.0.0.1:9/v1"]
     assert gone.status == "missing"
     assert gone.reason

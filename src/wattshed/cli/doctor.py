@@ -82,6 +82,7 @@ def doctor(
         usable,
         write_certificate,
     )
+    from wattshed.measure.driver import without_user
 
     with errors_at_the_edge():
         with progress("looking at meters") as report:
@@ -91,7 +92,8 @@ def doctor(
             write_certificate(certificate, path)
             note(f"certificate: {path}")
     if as_json:
-        inputs = {"meters": meters, "engines": engines, "seconds": seconds}
+        asked = [without_user(text) for text in engines]
+        inputs = {"meters": meters, "engines": asked, "seconds": seconds}
         print_json("doctor", inputs, results_of(certificate), [])
         return
     tables = [_meters_table(certificate), _engines_table(certificate), _knobs_table(certificate)]

@@ -61,7 +61,9 @@ class Wanted:
         """What of it decides the result, for the journal; no secrets."""
         settings = self.engine_settings().items()
         kept = {f"set {name}": value for name, value in sorted(settings) if name not in SECRETS}
-        return {"engine": self.engine, "meters": " ".join(self.meters), **kept}
+        from wattshed.measure.driver import without_user
+
+        return {"engine": without_user(self.engine), "meters": " ".join(self.meters), **kept}
 
 
 # ---------------------------------------------------------------- options to a campaign
