@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.errors import FileError
-from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
+from wattshed.measure.logs.text import at_line, finite, whole_lines
 from wattshed.units import JOULES_PER_MICROJOULE, JOULES_PER_MILLIJOULE
 
 TIME = re.compile(r"(?:t|time|timestamp)(?:[ _(\[]+(s|ms|us|ns)[)\]]*)?", re.IGNORECASE)
@@ -73,11 +72,6 @@ class RaplLog:
             )
         power_w: NDArray[np.float64] = used_j / np.diff(self.t_s)[:, None]
         return power_w
-
-
-def read_rapl_csv(path: Path) -> RaplLog:
-    """Read a log from a file; see `parse_rapl_csv`."""
-    return parse_rapl_csv(read_text(path), str(path))
 
 
 def parse_rapl_csv(text: str, place: str = "rapl") -> RaplLog:
