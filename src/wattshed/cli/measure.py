@@ -21,7 +21,8 @@ from wattshed.cli.shared import (
     "--engine",
     required=True,
     metavar="NAME[:ARGUMENT]",
-    help="What answers: transformers:FOLDER, openai:URL or simulated:PROFILE.",
+    help="What answers: openai:URL, transformers:FOLDER, simulated:PROFILE; or"
+    " transformers:llama-7b and other architectures, with random weights.",
 )
 @click.option(
     "--set",
@@ -218,7 +219,7 @@ def measure(
     Examples:
       wattshed measure --engine openai:http://localhost:8000/v1 --meter nvml --grid vary-input -o in
       wattshed measure --engine simulated:splitwise/h100-80gb-tp8/llama-2-70b --grid joint -o try
-      wattshed measure --engine transformers:gpt2 --input 8,128 --output 32,256 --batch 1,4 -o few
+      wattshed measure --engine transformers:llama-100m --input 8,128 --output 32 --batch 1,4 -o few
       wattshed measure --engine openai:http://localhost:8000/v1 --grid joint --plan
     """
     from wattshed.cli.measured import print_outcome, print_plan
