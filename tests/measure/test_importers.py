@@ -363,6 +363,12 @@ NONE = "Object missing required field"
         ("vllm-bench", {"errors": ["x"] * 4}, "none of 0 has input and output tokens"),
         ("aiperf-summary", {"request_count": {"unit": "requests", "avg": 0.0}}, "request_count: 0"),
         ("vllm-bench", {"ttfts": [-0.1] * 4}, "column ttft_s"),
+        ("vllm-bench", {"input_lens": [10**25] * 4}, "column input_tokens"),
+        (
+            "aiperf-summary",
+            {"output_sequence_length": {"unit": "tokens", "avg": 1e300}},
+            "output_t",
+        ),
         ("guidellm", {"benchmarks": [{"requests": {}}]}, r"`successful` - at `\$.benchmarks"),
         ("guidellm", {"benchmarks": []}, "no benchmarks"),
         ("mlenergy", {"steady_state_energy_per_token": "1"}, "Expected `float`, got `str`"),
