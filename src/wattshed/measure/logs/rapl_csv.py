@@ -28,6 +28,8 @@ PACKAGE = re.compile(
 )
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 SCALES = {"": 1.0, "m": JOULES_PER_MILLIJOULE, "u": JOULES_PER_MICROJOULE}
+LONGEST_S = 1e8
+"""Three years: a longer log has its times in another unit than it says."""
 CURE = "name columns t and package-0_uj (or _mj, _j, _w), package-1_uj"
 
 
@@ -100,8 +102,12 @@ def parse_rapl_csv(text: str, place: str = "rapl") -> RaplLog:
     if not rows:
         raise FileError(place, "has no reading", CURE)
     table = np.array(rows)
+    t_s = table[:, 0] * scale_s
+    if t_s[-1] - t_s[0] > LONGEST_S:
+        found = f"lasts {t_s[-1] - t_s[0]:.3g} s"
+        raise FileError(place, found, "name the unit of its time, as t_ns or time_ms")
     return RaplLog(
-        table[:, 0] * scale_s,
+        t_s,
         tuple(packages),
         "J" if kind == "j" else "W",
         table[:, 1:] * scales,

@@ -149,7 +149,7 @@ def parse_columns(line: str, where: str) -> Columns:
     ------
     FileError
     """
-    names = [name.strip() for name in line.split(",")]
+    names = [name.strip() for name in line.rstrip().rstrip(",").split(",")]
     found = [(POWER.fullmatch(name), at) for at, name in enumerate(names)]
     powers = [(match[1].lower(), int(match[2]), at) for match, at in found if match]
     if names[:2] != ["RecordId", "Timestamp"] or not powers:
@@ -157,7 +157,7 @@ def parse_columns(line: str, where: str) -> Columns:
     return Columns(
         {number: at for kind, number, at in powers if kind == "socket"},
         {number: at for kind, number, at in powers if kind == "core"},
-        len([name for name in names if name]),
+        len(names),
     )
 
 
