@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from wattshed.cli import main
 from wattshed.errors import InputError
-from wattshed.measure.importers.registry import Tokens, import_runs
+from wattshed.measure.importers.registry import Tokens, import_runs, together
 from wattshed.measure.importers.study_2024 import read_study_run
 from wattshed.runs import COLUMNS, read_runs
 
+VLLM = Path(__file__).parents[1] / "samples" / "vllm-bench" / "result.json"
 LOAD = "load model,22.1,26.7,0.5,64,0,0,Llama-2-7b-chat-hf,1,,0,32,M1-Pro,12916.5\n"
 # 2.0 W * 0.25 s * 0.5 + 1.0 W * 0.5 s * 0.8 = 0.65 J; 10 W * 0.25 s + 4 W * 0.5 s = 4.5 J
 FIRST = (
@@ -115,3 +116,6 @@ def test_the_command_knows_its_results_by_their_rows(tmp_path):
     other = import_runs(results, system="m1", tokens=Tokens(recorded="total"))
     assert other.table["system"].to_list() == ["m1", "m1"]
     assert any("those recorded" in n for n in other.notes)
+    vllm = import_runs(VLLM, system="m1", n_accelerators=4)
+    mixed = together([import_runs(results, system="m1", n_accelerators=4), vllm])
+    assert mixed.table["n_accelerators"].to_list() == [4] * (2 + vllm.table.height)

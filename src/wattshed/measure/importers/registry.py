@@ -32,7 +32,7 @@ from wattshed.measure.importers import (
 from wattshed.measure.importers.found import Benchmark, Energy, Setting, mean_of
 from wattshed.records import Kind
 from wattshed.runs import COLUMNS, SETTINGS, check_runs
-from wattshed.tables import RawTable
+from wattshed.tables import RawTable, check_columns
 
 Shape = Literal["auto", "requests", "mean"]
 TELEMETRY = "aiperf-telemetry"
@@ -289,7 +289,7 @@ def _study_runs(
     table: pl.DataFrame, notes: Sequence[str], tokens: Tokens, given: dict[str, Any], tool: str
 ) -> ImportedRuns:
     told = {name: pl.lit(value) for name, value in given.items() if value is not None}
-    frame = table.with_columns(**told)
+    frame = check_columns(RawTable(table.with_columns(**told), tool, 1), COLUMNS)
     held = [c.name for c in COLUMNS if frame[c.name].null_count() < frame.height]
     counted = f"tokens taken as {tokens.recorded}, which the file does not say (--recorded)"
     return ImportedRuns(frame.select(held), (counted, *notes), "derived", tool)
