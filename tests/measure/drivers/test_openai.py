@@ -289,6 +289,13 @@ def test_settings_that_make_no_sense(address: str, settings: dict[str, str], say
         open_driver(address, settings)
 
 
+@pytest.mark.parametrize("ids", ["9-3", "3", "3-x", "3-99999999999999999999"])
+def test_token_ids_that_are_none_are_refused(serve: Serve, ids: str) -> None:
+    _, address = serve()
+    with pytest.raises(ParameterError, match=f"token_ids: '{ids}'; give LOW-HIGH"):
+        open_driver(address, {"token_ids": ids})
+
+
 def test_queries_of_no_size_are_refused(serve: Serve, connect: Connect) -> None:
     _, address = serve()
     driver = connect(address)
