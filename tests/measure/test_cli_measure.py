@@ -14,7 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wattshed.cli import main
+from wattshed.cli.metering import open_all, refuse_repeats
+from wattshed.errors import ParameterError
 from wattshed.measure.campaign.journal import read_journal
+from wattshed.measure.clock import NS_PER_S, VirtualClock
+from wattshed.measure.driver import open_driver
+from wattshed.measure.health import look_at_all
+from wattshed.measure.meters.simulated import Faults, meters_for
+from wattshed.measure.plant import Plant
 
 ENGINE = "simulated:splitwise/h100-80gb-tp8/llama-2-70b"
 QUICK = ["--idle", "1", "--interval", "0.05", "--window", "0"]
@@ -191,17 +198,25 @@ def test_a_journal_is_kept_and_another_campaign_refused(tmp_path: Path) -> None:
 
 def test_a_simulated_meter_meters_no_real_engine() -> None:
     """Its energy was used by no machine, and nothing in the runs would tell."""
-    from wattshed.cli.metering import open_all
-    from wattshed.errors import ParameterError
-    from wattshed.measure.clock import VirtualClock
-    from wattshed.measure.driver import open_driver
-
     clock = VirtualClock()
     driver = open_driver(ENGINE, {}, clock)
     assert [m.info.id for m in open_all(("simulated:seed=5",), driver, clock)] == ["simulated:0"]
     other: Any = SimpleNamespace(info=driver.info)
     with pytest.raises(ParameterError, match="simulated:seed=5, but the engine is not simulated"):
         open_all(("simulated:seed=5",), other, clock)
+
+
+def test_a_counter_under_two_names_is_not_added_twice() -> None:
+    """As that of a GPU by NVML and by zeusd, which does not tell its UUID."""
+    plant, clock = Plant(300.0), VirtualClock(NS_PER_S)
+    tick = Faults(tick_s=0.1)
+    (nvml,) = meters_for(plant, clock, tick, id="nvml:0")
+    (zeusd,) = meters_for(plant, clock, tick, id="zeusd:gpu-0")
+    slices = meters_for(plant, clock, Faults(tick_s=0.1, slices=2))  # of one GPU, and say so
+    refuse_repeats(slices, look_at_all(slices, clock))
+    meters = [nvml, zeusd]
+    with pytest.raises(ParameterError, match="zeusd:gpu-0 repeats the counter of another meter"):
+        refuse_repeats(meters, look_at_all(meters, clock))
 
 
 def test_an_engine_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:

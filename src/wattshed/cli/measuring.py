@@ -18,6 +18,7 @@ from wattshed.cli.metering import (
     observe_of,
     only_ok,
     open_all,
+    refuse_repeats,
     settings_of,
     tell_health,
 )
@@ -215,6 +216,7 @@ def carry_out(
         tell_health(health)
         if wanted.meters == (AUTO,):
             meters, health = only_ok(meters, health)
+        refuse_repeats(meters, health)
         bench = Bench(
             resume=wanted.resume,
             inputs=wanted.inputs(),

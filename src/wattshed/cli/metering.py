@@ -167,6 +167,22 @@ def only_ok(meters: Sequence[Meter], health: Sequence[Health]) -> tuple[list[Met
     return [meters[i] for i in kept], [health[i] for i in kept]
 
 
+def refuse_repeats(meters: Sequence[Meter], health: Sequence[Health]) -> None:
+    """Refuse a meter that shows the counter of another one, as of something else.
+
+    Both would be added: zeusd does not tell the UUIDs by which NVML names the same GPUs.
+
+    Raises
+    ------
+    ParameterError
+    """
+    for meter, found in zip(meters, health, strict=True):
+        others = {part for one in meters if one is not meter for part in one.info.covers}
+        if "duplicate" in found.flags and not others & set(meter.info.covers):
+            what = f"{found.meter} repeats the counter of another meter"
+            raise ParameterError("--meter", what, "leave one of the two out")
+
+
 def settings_of(meters: Sequence[Meter]) -> dict[str, dict[str, float]]:
     """Clock and power limit of NVIDIA GPUs that are metered, as they are now, by component.
 
