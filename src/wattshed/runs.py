@@ -192,8 +192,9 @@ def has_flag(flag: str) -> pl.Expr:
 
 
 def any_modelled(table: pl.DataFrame) -> bool:
-    """Whether no meter made the energy of a row."""
-    return table.filter(has_flag(MODELLED) | has_flag(SIMULATED)).height > 0
+    """Whether a row has an energy that no meter made."""
+    energy = pl.any_horizontal(pl.col("accelerator_energy_j", "host_energy_j").is_not_null())
+    return table.filter(energy & (has_flag(MODELLED) | has_flag(SIMULATED))).height > 0
 
 
 def _check_power(raw: RawTable, table: pl.DataFrame) -> None:

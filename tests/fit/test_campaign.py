@@ -337,3 +337,5 @@ def test_an_estimated_energy_makes_a_modelled_profile(
     assert profile.provenance[0].kind == ("modelled" if flags else "measured")
     dropped = Options(draws=0, drop=("cold",))
     assert fit_profiles(runs, dropped)[0].kind == "derived"
+    frame.with_columns(flags=told).drop("accelerator_energy_j").write_csv(path)
+    assert fit_profiles(read_runs(path), Options(draws=0))[0].kind == "derived"  # of the runtime
