@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wattshed import fit_profiles, read_runs
+from wattshed.cli import main
 from wattshed.errors import InputError
 from wattshed.fit.campaign import Options
 from wattshed.measure.importers.aiperf_telemetry import energy_between
@@ -469,6 +471,17 @@ def test_means_of_several_benchmarks_are_fitted_to_their_energy(
     profile = json.loads(fitted.stdout)["results"]["profiles"][0]
     assert (profile["cells"], profile["trials"], profile["kind"]) == (5, 60, "derived")
     assert profile["energy"]["forms"][profile["energy"]["form"]]["mape_pct"] < 1
+
+
+@pytest.mark.parametrize(
+    "idle", [("--zone", "America/Chicago"), ("--package-idle", "40"), ("--recorded", "generated")]
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, idle: tuple[str, str]) -> None:
+    runs = tmp_path / "runs.csv"
+    asked = ["import", str(sample("guidellm")), "--system", "lab", "-o", str(runs)]
+    done = CliRunner().invoke(main, [*asked, *idle])
+    assert (done.exit_code, f"{idle[0]}: is for files of the study" in done.stderr) == (2, True)
+    assert not runs.exists()
 
 
 def test_the_command_prints_what_it_imported(
