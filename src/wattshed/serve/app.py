@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from wattshed.serve.body import PATHS
+from wattshed.serve.chores import Chore, keep_up
 from wattshed.serve.dashboard import Dashboard
 from wattshed.serve.decide import Decider
 from wattshed.serve.gateway import Gateway
@@ -41,9 +43,10 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await gateway.open()
-        tasks = [asyncio.create_task(work) for work in chores(gateway)]
-        if reloader is not None:
-            tasks.append(asyncio.create_task(reload_when_due(gateway, reloader)))
+        tasks = [
+            asyncio.create_task(keep_up(name, chore))
+            for name, chore in chores(gateway, reloader).items()
+        ]
         try:
             yield
         finally:
@@ -143,14 +146,21 @@ async def describe(_: Request) -> Response:
     return _json(200, openapi())
 
 
-def chores(gateway: Gateway) -> list[Coroutine[None, None, None]]:
-    """What a gateway does besides serving, for ever."""
-    every_s = gateway.settings.scrape_s
-    return [
-        probe(gateway),
-        settle_for_ever(gateway),
-        scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s),
-    ]
+def chores(gateway: Gateway, reloader: Reloader | None) -> dict[str, Chore]:
+    """What a gateway does besides serving, for ever, by name."""
+
+    def scrape() -> Coroutine[None, None, None]:
+        every_s = gateway.settings.scrape_s
+        return scrape_for_ever(lambda: gateway.targets, gateway.pool, gateway.clock, every_s)
+
+    found: dict[str, Chore] = {
+        "the look at the health of endpoints": partial(probe, gateway),
+        "the count of refusals": partial(settle_for_ever, gateway),
+        "the look at the load of engines": scrape,
+    }
+    if reloader is not None:
+        found["the look at the fleet file"] = partial(reload_when_due, gateway, reloader)
+    return found
 
 
 async def settle_for_ever(gateway: Gateway) -> None:
