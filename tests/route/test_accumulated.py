@@ -103,6 +103,21 @@ def test_only_the_coded_variant_takes_a_finished_request_off_and_only_once() -> 
     assert printed._totals == kept
 
 
+def test_what_is_sent_once_more_counts_once() -> None:
+    """An endpoint failed: the request is where it was sent last, and nowhere else."""
+    policy = load("coded", zeta=0.0)
+    for ends in (ENDPOINTS[:1], ENDPOINTS[1:2]):
+        for n in (100.0, 102.0):
+            policy.decide(Request(f"{ends[0].name} {n}", 20, n), ends, 0.0)
+    before = dict(policy._totals)
+    for ends in (ENDPOINTS[:1], ENDPOINTS[:1], ENDPOINTS[1:2]):
+        policy.decide(Request("again", 20, 101.0), ends, 0.0)
+    assert policy._totals[NAMES[0]] == pytest.approx(before[NAMES[0]])
+    assert policy._totals[NAMES[1]] == pytest.approx(before[NAMES[1]] - 0.5)
+    policy.finished(Served("again", NAMES[1], 1.0))
+    assert policy._totals == pytest.approx(before)
+
+
 def test_policies_without_memory_are_told_nothing() -> None:
     assert not isinstance(load_policy("least-loaded", fleet="offline-2024"), Attentive)
 

@@ -15,6 +15,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.records import Endpoint, Request, Served
 from wattshed.replicas import engines_of
+from wattshed.route.frugal import Frugal
 from wattshed.serve.decide import Decider
 from wattshed.serve.explain import weighed_of
 from wattshed.simulate.engine import simulate_requests
@@ -156,3 +157,39 @@ def test_prices_follow_a_plan(tmp_path: Path) -> None:
 def test_wrong_policies_are_refused(name: str) -> None:
     with pytest.raises(ParameterError):
         Decider(FLEET, name)
+
+
+def ask_and_end(decider: Decider, number: int, ends: list[Endpoint], **became: Any) -> Any:
+    """A request is sent somewhere, once for each time that it is decided, and ends there."""
+    for _ in range(became.pop("times", 1)):
+        choice = decider.decide(Request(str(number), 100, 50.0), ends, 0.0)
+    assert choice.decision.endpoint is not None
+    served = Served(str(number), choice.decision.endpoint, 1.0, **became)
+    decider.finished(served, choice.policy, choice.shadow)
+    return choice.shadow
+
+
+def test_a_shadow_forgets_requests_that_are_over_wherever_they_went() -> None:
+    fleet = structs.replace(
+        FLEET, deployments=[structs.replace(d, accuracy=0.5) for d in FLEET.deployments]
+    )
+    decider = Decider(fleet, "single:a100-tp8", shadow="accumulated-coded")
+    shadow: Any = decider._shadow
+    for number in range(50):
+        ask_and_end(decider, number, ENDPOINTS, times=1 + number % 3)
+    assert not shadow._unfinished
+    assert all(total == pytest.approx(0.0, abs=1e-9) for total in shadow._totals.values())
+
+
+def test_a_shadow_learns_only_from_what_it_would_have_done_too() -> None:
+    """Promises that others broke are not held against it."""
+    same, kept = [], []
+    for obeyed in ("a100-tp8", "h100-tp4"):
+        decider = Decider(FLEET, f"single:{obeyed}", shadow="frugal")
+        shadow: Any = decider._shadow
+        for number in range(20):
+            decision = ask_and_end(decider, number, ENDPOINTS, kept=False)
+            same.append(decision.endpoint == f"{obeyed}/0")
+        kept.append(shadow._keep)
+    assert same == [True] * 20 + [False] * 20
+    assert kept[0] < kept[1] == Frugal(FLEET)._keep

@@ -106,12 +106,16 @@ class Accumulated(FilteredPolicy):
 
     def finished(self, served: Served) -> None:
         """Take a finished request's cost off; see `Attentive`."""
-        found = self._unfinished.pop(served.id, None)
+        self._take_off(served.id)
+
+    def _take_off(self, request_id: str) -> None:
+        found = self._unfinished.pop(request_id, None)
         if found is not None:
             name, size = found
             self._totals[name] -= self._pasts[name].cost(size, self._zeta)
 
     def _least(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
+        self._take_off(request.id)  # sent once more: it is not where it was
         waiting: Counter[str] = Counter()
         for endpoint in found:
             waiting[endpoint.deployment] += endpoint.waiting

@@ -100,6 +100,7 @@ class Decider:
         self._attentive = {n: p for n, p in self._policies.items() if isinstance(p, Attentive)}
         self._telling = {n: p for n, p in self._policies.items() if isinstance(p, Telling)}
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
+        self._told = self._shadow if isinstance(self._shadow, Attentive) else None
         self._wishes.remember(SIZES)
         for each in [*self._policies.values(), self._shadow]:
             if isinstance(each, FilteredPolicy):
@@ -121,7 +122,10 @@ class Decider:
         decision = decides.decide(request, endpoints, now_s)
         telling = self._telling.get(name) if decision.endpoint else None
         tell = telling.told() if telling else None
-        shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
+        shadow = None
+        # Of a request that waits it would remember what nobody tells it the end of.
+        if self._shadow is not None and _may_go(decision, endpoints):
+            shadow = self._shadow.decide(request, endpoints, now_s)
         return Choice(decision, name, shadow, arm, tell)
 
     def _who(self, request: Request) -> tuple[str, Policy, str | None]:
@@ -138,10 +142,31 @@ class Decider:
             name = canary.policy if arm == CANARY else name
         return name, self._policies[name], arm
 
-    def finished(self, served: Served, policy: str) -> None:
-        """Tell the policy that decided what became of the request."""
+    def finished(self, served: Served, policy: str, shadow: Decision | None = None) -> None:
+        """Tell the policy that decided what became of the request, and the shadow.
+
+        The shadow learns from what it would have done, too. Of what went elsewhere nobody knows
+        what would have become: it hears that the request is over, and can forget it.
+
+        Parameters
+        ----------
+        served : Served
+        policy : str
+            That was obeyed.
+        shadow : Decision, optional
+            What the shadow decided when the request was sent for the last time.
+        """
         if policy in self._attentive:
             self._attentive[policy].finished(served)
+        if self._told is not None and shadow is not None:
+            there, own = served.endpoint, shadow.endpoint
+            other = Served(served.id, own or there, served.finished_s)
+            self._told.finished(served if own == there else other)
+
+
+def _may_go(decision: Decision, endpoints: Sequence[Endpoint]) -> bool:
+    """Whether a request is sent where a policy names."""
+    return any(e.name == decision.endpoint and e.healthy for e in endpoints)
 
 
 def make_policy(text: str, fleet: Fleet, plan: str | Path | None = None) -> Policy:

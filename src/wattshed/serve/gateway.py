@@ -326,7 +326,7 @@ class Gateway:
         if call.choice is not None and call.target is not None:
             promise = call.kept if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
-            call.setup.decider.finished(served, call.choice.policy)
+            call.setup.decider.finished(served, call.choice.policy, call.choice.shadow)
         for observe in self.observers:
             observe(call)
 
