@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from wattshed.errors import FleetError, MeterError, ParameterError
 from wattshed.fleet import Fleet, load_fleet
-from wattshed.measure.clock import NS_PER_S, VirtualClock
+from wattshed.measure.clock import NS_PER_S, SystemClock, VirtualClock
 from wattshed.measure.meters.faults import Faults
 from wattshed.measure.meters.simulated import SimulatedMeter
 from wattshed.measure.plant import Plant
@@ -36,7 +37,7 @@ from wattshed.serve.metrics import Metrics
 from wattshed.serve.recent import Ended, Recent, with_meters
 from wattshed.serve.rows import read_meters, read_rows
 from wattshed.serve.search import find_requests
-from wattshed.serve.split import rows_of
+from wattshed.serve.split import Split, rows_of
 from wattshed.serve.stays import Stay
 from wattshed.serve.summary import summarise
 from wattshed.serve.target import Targets
@@ -332,6 +333,41 @@ def test_one_meter_may_cover_many_and_stays_open_when_the_fleet_is_read_again() 
     again = open_watches(Targets(fleet_with([["x"], ["x", "z"]])), [x, y], opener)
     assert again[0] is x
     assert again[1] is not y
+    (wider,) = open_watches(Targets(fleet_with([["x"], ["x"]])), [x, y], opener)
+    assert (wider is x, wider.gauge is x.gauge) == (False, True)
+
+
+def test_energy_is_told_once_when_a_meter_is_handed_over(tmp_path: Path) -> None:
+    """The fleet was read again, and what the meter covers has changed; a request is under way."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    metering, told = Metering(ledger), threading.Condition()
+    windows: dict[Watch, list[Closed]] = {}
+
+    def note(split: Split) -> None:
+        with told:
+            windows.setdefault(split.watch, []).append(split.closed)
+            told.notify_all()
+
+    metering.observers.append(note)
+    first, second = load_fleet("mixed-70b").deployments[:2]
+    meter = SimulatedMeter(Plant(1000.0), SystemClock())
+    gauge = Gauge([meter], window_s=0.05)
+    anew = Gauge([SimulatedMeter(Plant(1000.0), SystemClock())], window_s=0.05)
+    watches = [
+        Watch("x", gauge, {"e/0": first}),
+        Watch("x", gauge, {"e/0": first, "f/0": second}),
+        Watch("x,y", anew, {"e/0": second}),  # named otherwise, it is the same component
+    ]
+    for watch in watches:
+        metering.follow([watch])
+        with told:
+            assert told.wait_for(lambda w=watch: len(windows.get(w, [])) >= 3, 20)
+        watch.came(Stay("endless", "e/0", time.monotonic(), 100))
+    metering.close()
+    assert ledger.close() == 0
+    inner, outer = windows[watches[0]], windows[watches[1]]
+    assert inner[-1].end_ns == outer[0].begin_ns  # nothing is left out, either
+    assert outer[-1].end_ns <= windows[watches[2]][0].begin_ns
 
 
 def test_a_meter_that_is_not_there_names_its_place() -> None:

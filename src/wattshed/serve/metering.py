@@ -68,6 +68,14 @@ class Watch:
         """Whether a request is there, or its window is not split yet."""
         return bool(self._arrived or self._stays)
 
+    def overlaps(self, other: Watch) -> bool:
+        """Whether both tell the same energy."""
+        own, others = (
+            {part for info in gauge.infos for part in info.covers}
+            for gauge in (self.gauge, other.gauge)
+        )
+        return self.text == other.text or not own.isdisjoint(others)
+
     def came(self, stay: Stay) -> None:
         """A request is sent to one of the endpoints. Any thread may say so."""
         self._arrived.append(stay)
@@ -92,9 +100,11 @@ class Watch:
             window = Window(begin_s, end_s, energy.value_j, energy.low_j, energy.high_j)
             idle_w = {name: power or 0.0 for name, power in self._idle_w.items()}
             shares = attribute(window, residents_of(there, self._weights), idle_w)
+        # The last windows are split before it is known what all did in them.
+        sure = shares is not None and self._is_settled(end_s)
         for i, stay in enumerate(there):
             known = stay.sent_s >= begin_s or self._metered_s == begin_s
-            stay.whole = stay.whole and known and shares is not None
+            stay.whole = stay.whole and known and sure
             stay.joules += shares.parts[i].joules if shares else 0.0
             stay.idle_joules += shares.parts[i].idle_joules if shares else 0.0
         self._metered_s = end_s
@@ -126,20 +136,29 @@ class Metering:
         self._ledger = ledger
         self._running: dict[Watch, threading.Thread] = {}
         self._retired: set[Watch] = set()
+        self._replaced: set[Watch] = set()
         self._silent: set[Watch] = set()
         self._stop = threading.Event()
         self.observers: list[Observer] = []
         self.drifts = Drifts()
 
     def follow(self, watches: Sequence[Watch]) -> None:
-        """Run these from now on; others end when their requests have."""
+        """Run these from now on; others end when their requests have.
+
+        Not so others that read what one of these reads: they end now, and the new one begins where
+        they have. Else the same energy would be told by both. What they had under way stays
+        modelled.
+        """
         self._running = {w: thread for w, thread in self._running.items() if thread.is_alive()}
-        self._retired = set(self._running) - set(watches)
+        leaving = {w: thread for w, thread in self._running.items() if w not in watches}
+        self._retired = set(leaving)
+        self._replaced = {old for old in leaving if any(w.overlaps(old) for w in watches)}
         for watch in watches:
             if watch not in self._running:
                 self.drifts.forget(watch.covered)
+                before = [thread for old, thread in leaving.items() if watch.overlaps(old)]
                 thread = threading.Thread(
-                    target=self._run, args=(watch,), name=f"meter {watch.text}", daemon=True
+                    target=self._run, args=(watch, before), name=f"meter {watch.text}", daemon=True
                 )
                 self._running[watch] = thread
                 thread.start()
@@ -150,11 +169,18 @@ class Metering:
         for thread in self._running.values():
             thread.join(END_S)
 
-    def _run(self, watch: Watch) -> None:
-        while not self._stop.is_set() and (watch not in self._retired or watch.busy):
+    def _run(self, watch: Watch, before: Sequence[threading.Thread]) -> None:
+        for thread in before:
+            thread.join()
+        while not self._stop.is_set() and self._goes_on(watch):
             self._take(watch.look())
             self._stop.wait(watch.gauge.wait_s)
         self._take(watch.look(last=True))
+
+    def _goes_on(self, watch: Watch) -> bool:
+        if watch in self._replaced:
+            return False
+        return watch not in self._retired or watch.busy
 
     def _take(self, splits: Iterable[Split]) -> None:
         for split in splits:
@@ -215,8 +241,11 @@ def _watch(text: str, targets: list[Target], before: Watch | None, opener: Opene
     if len(boundaries) > 1 or len(stepped) > 1:
         found = f"{text} covers {', '.join(covered)}, whose profiles differ in kind or boundary"
         raise ParameterError("upstream.meters", found, "give each kind a meter of its own")
+    boundary = boundaries.pop()
+    if before is not None and before.boundary == boundary:
+        return Watch(text, before.gauge, covered)  # to go on where the other ends
     try:
-        gauge = open_gauge(text, boundaries.pop(), opener)
+        gauge = open_gauge(text, boundary, opener)
     except InputError as error:
         where = f"{targets[0].deployment.name}.upstream.meters: {text}"
         raise FleetError(where, f"{error.where}: {error.found}", error.cure) from None
