@@ -357,6 +357,34 @@ def test_only_its_user_asks_from_this_machine(headers: dict[str, str], here: boo
     assert asked_from_here(said) is here
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:8080"}, 200),
+        ({"host": "[::1]"}, 200),
+        ({"host": "host.docker.internal:8080"}, 200),  # allowed by name
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"host": "rebound.example:8080"}, 403),
+        ({"origin": "https://foreign.example"}, 403),
+        ({"origin": "http://127.0.0.1.foreign.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+def test_no_foreign_page_uses_the_engines(
+    live: Callable[..., Any], engine: str, headers: dict[str, str], status: int
+) -> None:
+    started = live(engine, settings=Settings(names=frozenset({"Host.Docker.Internal"})))
+    for _ in range(2):
+        asked = HTTP.post(
+            started.url + "/v1/completions", json={"model": "llama", "prompt": "a"}, headers=headers
+        )
+        shown = HTTP.get(started.url + "/v1/models", headers=headers)
+        assert (asked.status_code, shown.status_code) == (status, status)
+    if status == 403:
+        assert "--allow-host" in asked.json()["error"]["message"]
+
+
 def test_without_keys_others_see_nothing(live: Callable[..., Any], engine: str) -> None:
     started = live(engine, settings=Settings(loopback=False))
     answer = HTTP.get(started.url + "/ui/state")

@@ -54,6 +54,8 @@ def test_the_demo_works_as_it_says_and_drains_when_told_to_stop(
     assert answer.json()["system_fingerprint"] == "simulated"
     assert answer.headers["x-simulated"] == "wattshed"
     assert answer.json()["usage"]["energy"]["method"] == "modelled"
+    foreign = httpx.get(url + "/v1/models", headers={"host": "rebound.example"})
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "foreign_host")
     process.send_signal(signal.SIGUSR1)
     pieces = stream(url, 400)
     got = next(pieces)

@@ -72,6 +72,14 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Besides localhost, a name in Host or Origin that may ask where --host is loopback and"
+    " there are no --keys. Repeatable.",
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
@@ -161,6 +169,7 @@ def serve(
     canary_share: float | None,
     plan: Path | None,
     host: str,
+    names: tuple[str, ...],
     port: int,
     ledger_url: str | None,
     keys_file: Path | None,
@@ -219,7 +228,9 @@ def serve(
         setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
-        settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
+        near = is_loopback(host)
+        asked_as = frozenset(names) if near else None
+        settings = Settings(seats=seats, queue_s=queue_s, loopback=near, names=asked_as)
         with (
             closing(listening(host, port)) as bound,
             closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,

@@ -21,6 +21,7 @@ from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
 from wattshed.serve.logs import about
 from wattshed.serve.metering import Metering, came, left
+from wattshed.serve.near import Names
 from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
@@ -85,6 +86,8 @@ class Gateway:
     ) -> None:
         self.setup, self.ledger = setup or make_setup(fleet, decider), ledger
         self.settings, self.keys = settings or Settings(), keys
+        names = self.settings.names
+        self._names = None if names is None else Names(names)
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
         self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
@@ -196,7 +199,11 @@ class Gateway:
         ------
         RefusedError
         """
-        return None if self.keys is None else self.keys.identify(headers.get("authorization"))
+        if self.keys is not None:
+            return self.keys.identify(headers.get("authorization"))
+        if self._names is not None:
+            self._names.check(headers)
+        return None
 
     def _check_ledger(self) -> None:
         """Serve nothing that cannot be accounted for."""

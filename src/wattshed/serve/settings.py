@@ -31,6 +31,9 @@ class Settings:
         How long a client may take to send its request, or take nothing of its answer.
     loopback : bool
         Whether only this machine can reach it: then its state is nobody else's business.
+    names : frozenset of str or None
+        Where there are no keys, refuse who asks by another name than these and this machine's own;
+        see `near.Names`. None takes all.
     """
 
     max_body_bytes: int = 32 * 2**20
@@ -42,6 +45,7 @@ class Settings:
     stall_s: float = 60.0
     loopback: bool = True
     scrape_s: float = 1.0
+    names: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_body_bytes", "queue_s", "tries", "probe_s", "scrape_s", "stall_s"):
