@@ -129,6 +129,24 @@ def test_histograms_are_those_of_the_library(found: list[tuple[str, float | None
     assert samples(own) == pytest.approx(samples(other))
 
 
+def test_predictions_are_summed_over_the_same_requests() -> None:
+    """A shadow that refuses some requests has not saved their energy."""
+    registry = CollectorRegistry()
+    metrics = RecordMetrics(registry)
+    for shadow_j in (None, None, 4.0, 4.0):
+        metrics.observe(
+            Ended(1.0, "e/0", "frugal", "served", own_j=3.0, even_j=5.0, shadow_j=shadow_j)
+        )
+    metrics.observe(Ended(1.0, "e/0", "frugal", "served", own_j=3.0, shadow_j=4.0))
+
+    def value(where: str) -> float | None:
+        labels = {"policy": "frugal", "where": where}
+        return registry.get_sample_value("wattshed_predicted_joules_total", labels)
+
+    assert (value("chosen"), value("even")) == (12.0, 20.0)
+    assert (value("chosen_with_shadow"), value("shadow")) == (9.0, 12.0)
+
+
 SEVEN = (
     "wattshed_requests",
     "gen_ai_client_token_usage",

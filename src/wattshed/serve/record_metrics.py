@@ -16,8 +16,11 @@ STEP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.32, 0.6
 QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 TOKENS = tuple(float(4**k) for k in range(10))
 JOULES = tuple(0.01 * 2**k for k in range(16))
-PREDICTED = {"chosen": "own_j", "even": "even_j", "shadow": "shadow_j"}
-"""Fields of records, by what is told of them."""
+PREDICTED = (
+    (("chosen", "own_j"), ("even", "even_j")),
+    (("chosen_with_shadow", "own_j"), ("shadow", "shadow_j")),
+)
+"""What is told by pairs of fields of records: sums that are laid side by side are of the same."""
 
 
 def joules_per_output_token(record: Ended) -> float | None:
@@ -92,13 +95,15 @@ class RecordMetrics(Batches):
         by_policy: dict[str, list[Ended]] = defaultdict(list)
         for record in records:
             by_endpoint[record.endpoint].append(record)
-            # Only where own and even are both known: their sums are to be compared.
-            if record.own_j is not None and record.even_j is not None:
-                by_policy[record.policy].append(record)
+            by_policy[record.policy].append(record)
         by_endpoint.pop("", None)
         for endpoint, those in by_endpoint.items():
             for chart in self._charts:
                 chart.add(endpoint, those)
         for policy, those in by_policy.items():
-            for where, name in PREDICTED.items():
-                self._predicted.add([j for j in known(those, name) if j > 0], policy, where)
+            for pair in PREDICTED:
+                both = [
+                    each for each in those if all((getattr(each, n) or 0.0) > 0 for _, n in pair)
+                ]
+                for where, name in pair:
+                    self._predicted.add(known(both, name), policy, where)
