@@ -25,11 +25,13 @@ from wattshed.fleet import load_fleet
 from wattshed.impact import impact_of
 from wattshed.records import LedgerSummary
 from wattshed.serve.background import background
+from wattshed.serve.canary import CANARY, CONTROL
+from wattshed.serve.comparison import comparisons_of
 from wattshed.serve.impacts import with_impacts
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.rows import SCHEMA, read_rows, shown
 from wattshed.serve.simulated import simulated_app
-from wattshed.serve.summary import summarise
+from wattshed.serve.summary import groups_of, summarise
 
 T0 = 1_750_003_200.0  # 2025-06-15T16:00Z
 EMPTY = {column.name: None for column in requests.columns}
@@ -150,6 +152,26 @@ def test_sums_are_those_of_a_hand(ledger: Path) -> None:
         ("2025-06-15T17:00Z", 1),
         ("2025-06-15T18:00Z", 1),
     ]
+
+
+def test_energy_without_output_tokens_is_not_laid_on_those_of_others() -> None:
+    embedding = SERVED | {"path": "/v1/embeddings", "output_tokens": 0, "joules": 90.0}
+    rows = [SERVED | {"joules": 8.0}, SERVED | {"joules": 18.0}, embedding, embedding]
+    named = {"arm": CANARY, "modelled_joules": 0.0}
+    table = pl.DataFrame(
+        [row | named | {"id": str(i), "arrived_at": T0 + i} for i, row in enumerate(rows)], SCHEMA
+    )
+    (group,) = groups_of(table, pl.lit("total"))
+    assert group.energy_per_output_token_j == pytest.approx((8 + 18 + 2 + 2) / 20)
+    assert group.net_energy_per_output_token_j == pytest.approx((8 + 18) / 20)
+    assert group.energy_per_request_j == pytest.approx((8 + 18 + 90 + 90 + 4 * 2) / 4)
+    control = table.with_columns(arm=pl.lit(CONTROL))
+    without = control.filter(pl.col("output_tokens") > 0)
+    differences = [
+        comparisons_of(pl.concat([table, each]))[0].differences[0] for each in (control, without)
+    ]
+    assert [each.name for each in differences] == ["energy_per_output_token_j"] * 2
+    assert [each.value for each in differences] == pytest.approx([0.0, 0.0])
 
 
 def test_predicted_is_held_against_final_energy(ledger: Path) -> None:

@@ -28,7 +28,7 @@ class LedgerGroup(msgspec.Struct, frozen=True):
     dynamic_j, idle_j : float or None
         None where no energy is known, or no idle part.
     energy_per_request_j, energy_per_output_token_j : float or None
-        Gross: dynamic and idle.
+        Gross: dynamic and idle. By output token of the requests that made any.
     net_energy_per_request_j, net_energy_per_output_token_j : float or None
         Dynamic alone; None unless the idle part of each is known.
     extrapolated : int

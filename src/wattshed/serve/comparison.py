@@ -82,7 +82,8 @@ def _differences(control: pl.DataFrame, canary: pl.DataFrame) -> Iterator[Ledger
         ("energy_per_output_token_j", "output_tokens"),
         ("energy_per_request_j", None),
     ):
-        one, other = (ratio(_gross_j(rows), _numbers(rows, per)) for rows in known)
+        of = known if per is None else [rows.filter(pl.col(per) > 0) for rows in known]
+        one, other = (ratio(_gross_j(rows), _numbers(rows, per)) for rows in of)
         if one is None or other is None:
             yield LedgerDifference(name, None, None, FEW)
         elif boundaries > 1:
@@ -100,7 +101,7 @@ def _gross_j(rows: pl.DataFrame) -> Array:
 def _numbers(rows: pl.DataFrame, column: str | None) -> Array:
     if column is None:
         return np.ones(rows.height)
-    return np.asarray(rows[column].fill_null(0).to_numpy(), float)
+    return np.asarray(rows[column].to_numpy(), float)
 
 
 def _kept(canary: pl.Series, control: pl.Series) -> LedgerDifference:

@@ -42,6 +42,8 @@ COLUMNS = (
 _REQUESTS = pl.col("stands_for").fill_null(1)
 """Requests that a row stands for: of a flood that was refused, more than one."""
 _KNOWN = pl.col("joules").is_not_null()
+_WITH_OUTPUT = _KNOWN & (pl.col("output_tokens") > 0)
+"""Whose energy is laid on output tokens: an embedding has none to bear its own."""
 _SUMS = (
     _REQUESTS.sum().alias("requests"),
     pl.col("input_tokens").sum(),
@@ -50,7 +52,9 @@ _SUMS = (
     (_KNOWN & pl.col("idle_joules").is_null()).sum().alias("without_idle"),
     pl.col("joules").sum(),
     pl.col("idle_joules").filter(_KNOWN).sum(),
-    pl.col("output_tokens").filter(_KNOWN).sum().alias("tokens_with_energy"),
+    pl.col("output_tokens").filter(_WITH_OUTPUT).sum().alias("tokens_with_energy"),
+    pl.col("joules").filter(_WITH_OUTPUT).sum().alias("joules_of_output"),
+    pl.col("idle_joules").filter(_WITH_OUTPUT).sum().alias("idle_joules_of_output"),
     pl.col("extrapolated").sum(),
     pl.col("energy_method").drop_nulls().unique().sort().alias("methods"),
     pl.col("boundary").drop_nulls().unique().sort().alias("boundaries"),
@@ -108,15 +112,16 @@ def _group(row: dict[str, Any], outcomes: dict[str, int]) -> LedgerGroup:
     known, tokens = row["with_energy"], row["tokens_with_energy"]
     all_idle = row["without_idle"] == 0
     gross_j = row["joules"] + row["idle_joules"]
+    output_j = row["joules_of_output"]
     return LedgerGroup(
         name=None if row["key"] is None else str(row["key"]),
         outcomes=outcomes,
         dynamic_j=row["joules"] if known else None,
         idle_j=row["idle_joules"] if known > row["without_idle"] else None,
         energy_per_request_j=_per(gross_j, known),
-        energy_per_output_token_j=_per(gross_j, tokens),
+        energy_per_output_token_j=_per(output_j + row["idle_joules_of_output"], tokens),
         net_energy_per_request_j=_per(row["joules"], known) if all_idle else None,
-        net_energy_per_output_token_j=_per(row["joules"], tokens) if all_idle else None,
+        net_energy_per_output_token_j=_per(output_j, tokens) if all_idle else None,
         attainment=_per(row["kept"], row["promised"]),
         **{
             name: row[name]
