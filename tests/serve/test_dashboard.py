@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from wattshed.errors import ParameterError
-from wattshed.fleet import load_fleet
+from wattshed.fleet import Fleet, load_fleet
 from wattshed.serve.background import background
 from wattshed.serve.dashboard import page
+from wattshed.serve.decide import Decider
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
@@ -29,6 +30,7 @@ from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_mete
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
 from wattshed.serve.settings import Settings
+from wattshed.serve.setup import make_setup
 from wattshed.serve.shown import EndpointNow, Scene
 from wattshed.serve.simulated import simulated_app
 from wattshed.serve.state import attainment, latency, state_of
@@ -338,6 +340,18 @@ def test_others_need_a_key_and_see_their_own(live: Callable[..., Any], engine: s
     for key, number in (("k1", 1), ("k2", 2)):
         answer = HTTP.get(started.url + "/ui/requests", params=asked, headers=bearer(key))
         assert [row["tenant"] for row in answer.json()["requests"]] == [f"of {key}"] * number
+
+
+def test_an_endpoint_with_another_engine_is_not_called_simulated(
+    live: Callable[..., Any], engine: str, fleet_of: Callable[..., Fleet]
+) -> None:
+    gateway = (started := live(engine, engine)).gateway
+    for _ in range(2):
+        assert HTTP.post(started.url + CHAT, json=ASK).status_code == 200
+    fleet = fleet_of(["http://127.0.0.1:9", engine])
+    gateway.adopt(make_setup(fleet, Decider(fleet, "round-robin"), gateway.setup))
+    shown = HTTP.get(started.url + "/ui/state").json()["gateway"]["endpoints"]
+    assert [each["simulated"] for each in shown] == [False, True]
 
 
 @pytest.mark.parametrize(

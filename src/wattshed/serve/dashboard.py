@@ -118,7 +118,7 @@ class Dashboard:
                     state.running,
                     state.waiting,
                     target.upstream.max_in_flight,
-                    target.name in self._recent.simulated,
+                    target.url in self._recent.simulated,
                 )
             )
         return Scene(

@@ -111,7 +111,8 @@ class Recent:
     Attributes
     ----------
     simulated : set of str
-        Endpoints that have said of an answer that it is simulated.
+        Addresses of engines that have said of an answer that it is simulated: an endpoint may get
+        another one when the fleet is read again.
     followers : list of callable
         Told of each record.
     """
@@ -126,8 +127,8 @@ class Recent:
     def observe(self, call: Call) -> None:
         """Keep what became of a request."""
         found = ended(call)
-        if found.simulated:
-            self.simulated.add(found.endpoint)
+        if found.simulated and call.target is not None:
+            self.simulated.add(call.target.url)
         self._records.append(found)
         for follow in self.followers:
             follow(found)
