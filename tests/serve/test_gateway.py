@@ -13,10 +13,13 @@ import httpx
 import msgspec
 import openai
 import pytest
+from msgspec import structs
 
-from wattshed.fleet import load_fleet
+from wattshed.fleet import Fleet, load_fleet
 from wattshed.serve.background import background
+from wattshed.serve.decide import Decider
 from wattshed.serve.settings import Settings
+from wattshed.serve.setup import make_setup
 from wattshed.serve.simulated import Dialect, simulated_app
 
 DEPLOYMENTS = load_fleet("mixed-70b").deployments
@@ -296,6 +299,14 @@ def test_wrong_headers_are_refused(two: Any, headers: dict[str, str], words: str
     found = HTTP.post(two.url + CHAT, json=ASK, headers=headers)
     assert found.status_code == 400
     assert words in found.json()["error"]["message"]
+
+
+def test_a_class_needs_a_promise(two: Any, fleet_of: Callable[..., Fleet]) -> None:
+    fleet = structs.replace(fleet_of(["http://127.0.0.1:9"]), slo={})
+    two.gateway.adopt(make_setup(fleet, Decider(fleet, "round-robin")))
+    found = HTTP.post(two.url + CHAT, json=ASK, headers={"x-wattshed-class": "quick"})
+    said = "x-wattshed-class: no class 'quick'; leave it out: the fleet has no SLO"
+    assert (found.status_code, found.json()["error"]["message"]) == (400, said)
 
 
 def test_only_endpoints_of_the_model_are_candidates(

@@ -147,7 +147,11 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         (["--fleet", "hybrid-2024"], "none has an address"),
         (["--demo", "--policy", "nonsense"], "use one of"),
         (["--demo", "--speed", "nan"], "--speed: nan; give a number above 0"),
-        (["--demo", "--ledger", "sqlite:////no/where.sqlite"], "--ledger: cannot be opened"),
+        (
+            ["--demo", "--ledger", "sqlite:////no/where.sqlite"],
+            "--ledger sqlite:////no/where.sqlite: cannot be opened",
+        ),
+        (["--demo", "--ledger", "no/where.sqlite"], "--ledger no/where.sqlite: cannot be opened"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

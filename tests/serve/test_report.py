@@ -28,8 +28,8 @@ from wattshed.serve.background import background
 from wattshed.serve.canary import CANARY, CONTROL
 from wattshed.serve.comparison import comparisons_of
 from wattshed.serve.impacts import with_impacts
-from wattshed.serve.ledger import Ledger, requests
-from wattshed.serve.rows import SCHEMA, read_rows, shown
+from wattshed.serve.ledger import Ledger, requests, shown
+from wattshed.serve.rows import SCHEMA, read_rows
 from wattshed.serve.simulated import simulated_app
 from wattshed.serve.summary import groups_of, summarise
 

@@ -143,7 +143,8 @@ def reader() -> Any:
     ClickException
     """
     try:
-        from wattshed.serve.rows import read_rows, shown
+        from wattshed.serve.ledger import shown
+        from wattshed.serve.rows import read_rows
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{EXTRA} ({error.name} is missing)") from None
     return read_rows, shown

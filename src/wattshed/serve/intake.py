@@ -112,8 +112,12 @@ def _candidates(targets: Targets, model: str) -> list[Target]:
 def _slo_class(fleet: Fleet, headers: Mapping[str, str]) -> str:
     name = headers.get(CLASS, "")
     if name and name not in fleet.slo:
-        known = ", ".join(fleet.slo) or "none, the fleet has no SLO"
-        message = f"{CLASS}: no class {name!r}; use one of {known}"
+        cure = (
+            f"use one of {', '.join(fleet.slo)}"
+            if fleet.slo
+            else "leave it out: the fleet has no SLO"
+        )
+        message = f"{CLASS}: no class {name!r}; {cure}"
         raise RefusedError(400, message, "unknown_class", param=CLASS)
     return name
 

@@ -223,6 +223,11 @@ def database_url(source: str) -> sql.URL:
         raise ParameterError("the ledger", "is no URL of a database", cure) from None
 
 
+def shown(source: str) -> str:
+    """A ledger's name for people: no password."""
+    return database_url(source).render_as_string() if "://" in source else source
+
+
 def open_database(url: str) -> sql.Engine:
     """Open a ledger, and make its tables if there are none.
 
@@ -240,7 +245,7 @@ def open_database(url: str) -> sql.Engine:
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         found = f"cannot be opened: {_first_line(error)}"
         cure = "give a file such as ledger.sqlite, in a folder that can be written"
-        raise FileError("--ledger", found, cure) from None
+        raise FileError(f"--ledger {shown(url)}", found, cure) from None
     return engine
 
 

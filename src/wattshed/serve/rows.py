@@ -13,7 +13,7 @@ import sqlalchemy as sql
 
 from wattshed.errors import FileError
 from wattshed.records import LedgerMeter
-from wattshed.serve.ledger import LATER, database_url, requests
+from wattshed.serve.ledger import LATER, database_url, requests, shown
 from wattshed.serve.metered import MODELLED, energies, meters
 
 BATCH = 50_000
@@ -78,11 +78,6 @@ def read_meters(
     """What meters said within some time; see `read_rows`."""
     with reading(source) as connection:
         return meters(connection, since_s, until_s)
-
-
-def shown(source: str) -> str:
-    """A ledger's name for people: no password."""
-    return database_url(source).render_as_string() if "://" in source else source
 
 
 @contextmanager
