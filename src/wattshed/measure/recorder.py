@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from wattshed.errors import FileError, WattshedError
 from wattshed.measure.clock import SYSTEM_CLOCK, Clock
 from wattshed.measure.meter import Meter
 from wattshed.measure.trace import Manifest, Trace, TraceFile
@@ -27,6 +29,11 @@ class Recorder:
     clock : Clock
         That of the meters.
 
+    Raises
+    ------
+    WattshedError
+        At the end, if a meter could not be read or the file not be written meanwhile.
+
     Examples
     --------
     ``with Recorder(meters) as recorder: work()``, and then windows of ``recorder.trace``.
@@ -45,10 +52,11 @@ class Recorder:
         self._clock = clock
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
+        self._failure: WattshedError | None = None
 
     def __enter__(self) -> Self:
         self.read_once()
-        self._stop = self._clock.repeat(self._interval_s, self.read_once)
+        self._stop = self._clock.repeat(self._interval_s, self._repeat)
         return self
 
     def __exit__(
@@ -59,9 +67,29 @@ class Recorder:
     ) -> None:
         if self._stop is not None:
             self._stop()
-        self.read_once()
-        if self._file is not None:
-            self._file.close()
+        try:
+            self._end()
+        except WattshedError:
+            if error is None:  # else that came first
+                raise
+
+    def _end(self) -> None:
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self.read_once()
+        finally:
+            if self._file is not None:
+                with suppress(FileError):  # all is flushed, or has failed
+                    self._file.close()
+
+    def _repeat(self) -> None:
+        """One round; what goes wrong is told at the end, since nobody waits for the thread."""
+        if self._failure is None:
+            try:
+                self.read_once()
+            except WattshedError as error:
+                self._failure = error
 
     def read_once(self) -> None:
         """One round, now: also from another thread."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -173,29 +174,43 @@ class TraceFile:
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        try:
+        self._path = path
+        with self._writing("choose another path"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: io.BufferedWriter = path.open("wb")
-        except OSError as error:
-            raise FileError(
-                str(path), f"cannot be written: {error.strerror}", "choose another path"
-            ) from None
-        self._file.write(msgspec.json.encode(manifest) + b"\n")
-        self._file.flush()
+        try:
+            with self._writing():
+                self._file.write(msgspec.json.encode(manifest) + b"\n")
+                self._file.flush()
+        except FileError:
+            with suppress(OSError):
+                self._file.close()
+            raise
 
     def add(self, meter: str, reading: Reading) -> None:
-        """Append a reading."""
-        self._file.write(msgspec.json.encode(_Line(meter, reading)) + b"\n")
+        """Append a reading; raises `FileError`, as all that follows."""
+        with self._writing():
+            self._file.write(msgspec.json.encode(_Line(meter, reading)) + b"\n")
 
     def flush(self, *, to_disk: bool = False) -> None:
         """Hand what was added to the system, or all the way to the disk."""
-        self._file.flush()
-        if to_disk:
-            os.fsync(self._file.fileno())
+        with self._writing():
+            self._file.flush()
+            if to_disk:
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+        with self._writing():
+            self._file.close()
+
+    @contextmanager
+    def _writing(self, cure: str = "make room for it") -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = f"cannot be written: {error.strerror}"
+            raise FileError(str(self._path), found, cure) from None
 
 
 def read_trace(path: Path) -> Trace:
