@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from wattshed.errors import FleetError, MeterError, ParameterError
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.measure.clock import NS_PER_S, SystemClock, VirtualClock
+from wattshed.measure.meter import open_meters
 from wattshed.measure.meters.faults import Faults
 from wattshed.measure.meters.simulated import SimulatedMeter
 from wattshed.measure.plant import Plant
@@ -296,6 +297,16 @@ def test_a_meter_that_is_gone_says_nothing_and_never_0() -> None:
     clock = VirtualClock(NS_PER_S)
     found = list(watched(Gauge([simulated(clock, denied_at_s=10.0)]), clock, 200.0))
     assert found[-1].energy.value_j is None
+
+
+def test_what_a_simulated_meter_says_was_not_measured() -> None:
+    clock = VirtualClock(NS_PER_S)
+    gauge = open_gauge(
+        "simulated:tick_s=0.02", "accelerator", lambda text: open_meters(text, clock)
+    )
+    found = list(watched(gauge, clock, 10.0))
+    assert {window.energy.kind for window in found} == {"modelled"}
+    assert gauge.infos[0].provenance == "modelled"
 
 
 def test_only_what_the_profile_covers_is_read() -> None:

@@ -39,6 +39,8 @@ COUNTED: dict[Boundary, tuple[Boundary, ...]] = {
     "wall": ("wall",),
 }
 """Meters whose sum is what a profile of a boundary is of; one of them at least of that boundary."""
+SIMULATED = "simulated"
+"""Source of meters that look at no machine."""
 Opener = Callable[[str], list[Meter]]
 
 
@@ -79,7 +81,7 @@ class Gauge:
 
     def __init__(self, meters: Sequence[Meter], window_s: float = WINDOW_S) -> None:
         self._meters = tuple(meters)
-        self.infos = [meter.info for meter in meters]
+        self.infos = [_as_used(meter.info) for meter in meters]
         self.window_s = max(window_s, *(UPDATES * (i.update_period_s or 0.0) for i in self.infos))
         self.wait_s, self._near = CLOSE_S, 0
         self._readings: list[list[Reading]] = [[] for _ in meters]
@@ -159,6 +161,11 @@ class Gauge:
             kept_s = max(KEPT_S, 5 * (info.update_period_s or 0.0), 3 * info.averaging_s)
             early_ns = until_ns - round((kept_s + info.lag_s) * NS_PER_S)
             known[:] = [reading for reading in known if reading.t_ns >= early_ns]
+
+
+def _as_used(info: MeterInfo) -> MeterInfo:
+    """A simulated meter says what the one that it stands for would; no request has used that."""
+    return structs.replace(info, provenance="modelled") if info.source == SIMULATED else info
 
 
 def _energy_of(
