@@ -146,7 +146,9 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         ([], "give either --fleet FILE or --demo"),
         (["--fleet", "hybrid-2024"], "none has an address"),
         (["--demo", "--policy", "nonsense"], "use one of"),
-        (["--demo", "--speed", "nan"], "--speed: nan; give a number above 0"),
+        (["--demo", "--speed", "nan"], "'--speed': 'nan' is not a finite number"),
+        (["--demo", "--queue-time", "inf"], "'--queue-time': 'inf' is not a finite number"),
+        (["--demo", "--canary", "frugal", "--canary-share", "nan"], "is not a finite number"),
         (
             ["--demo", "--ledger", "sqlite:////no/where.sqlite"],
             "--ledger sqlite:////no/where.sqlite: cannot be opened",

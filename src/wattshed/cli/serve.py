@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wattshed.cli.shared import errors_at_the_edge, note
+from wattshed.cli.shared import FiniteRange, errors_at_the_edge, note
 from wattshed.errors import FileError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
 )
 @click.option(
     "--canary-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=None,
     metavar="PART",
     help="That part, drawn by the ids of requests.  [default: 0.05]",
@@ -114,7 +114,7 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
 @click.option(
     "--queue-time",
     "queue_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="S",
@@ -153,7 +153,7 @@ EXTRA = "the gateway needs packages that are not installed: pip install 'wattshe
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Of --demo: how many times faster than their profiles the engines are.",
