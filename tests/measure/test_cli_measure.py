@@ -87,6 +87,27 @@ def test_the_papers_rule_and_a_decision_stop_when_they_may(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--grid", f"adaptive:{A100}"], ["the grid grows to 3 cells (--max-cells)"]),
+        (["--grid", "vary-input", "--stop", f"decision:{A100}"], ["each cell takes 3 trials"]),
+        (
+            ["--grid", f"adaptive:{A100}", "--stop", f"decision:{A100}"],
+            ["each cell takes 3 trials (--max-trials) and the grid grows to 3 cells"],
+        ),
+        (["--grid", "vary-input"], []),
+    ],
+)
+def test_who_decides_by_energy_without_a_meter_is_told(
+    tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    done = measure(tmp_path, *options, "--meter", "none", "--max-trials", "3", "--max-cells", "3")
+    assert done.exit_code == 0, done.output
+    assert ("nothing can be decided" in done.stderr) is bool(words)
+    assert all(text in done.stderr for text in words)
+
+
 def test_an_adaptive_grid_adds_cells_up_to_the_most(tmp_path: Path) -> None:
     few = ["--input", "8,64,512,2048", "--output", "8,32,128,512", "--max-cells", "11"]
     few += ["--max-trials", "3"]

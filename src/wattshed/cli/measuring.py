@@ -22,6 +22,7 @@ from wattshed.cli.metering import (
     settings_of,
     tell_health,
 )
+from wattshed.cli.shared import note
 from wattshed.errors import EngineError, MeterError, ParameterError
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ def carry_out(
         if wanted.meters == (AUTO,):
             meters, health = only_ok(meters, health)
         refuse_repeats(meters, health)
+        if not meters:
+            tell_what_nothing_decides(campaign)
         bench = Bench(
             resume=wanted.resume,
             inputs=wanted.inputs(),
@@ -244,6 +247,23 @@ def carry_out(
     if len(outcome.journal.trials) != before:  # else the certificate of what was measured stays
         write_certificate(certify(findings_of(meters, health)), into / CERTIFICATE)
     return outcome
+
+
+def tell_what_nothing_decides(campaign: Campaign) -> None:
+    """Say which rules of a campaign wait for energies that no meter will tell."""
+    from wattshed.measure.campaign.stopping import Decision
+
+    ends = []
+    if isinstance(campaign.stop, Decision):
+        ends.append(f"each cell takes {campaign.stop.at_most} trials (--max-trials)")
+    if campaign.is_adaptive:
+        ends.append(f"the grid grows to {campaign.max_cells} cells (--max-cells)")
+    if ends:
+        against = campaign.rival.profile if campaign.rival else "another"
+        note(
+            f"without a meter no energy is known, so nothing can be decided against {against}:"
+            f" {' and '.join(ends)}"
+        )
 
 
 @contextmanager
