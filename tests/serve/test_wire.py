@@ -396,7 +396,7 @@ def test_answers_are_read_to_their_end_and_no_further(
             for _ in range(2):
                 found = await post(pool, target)
                 assert (found.status, await read(found)) == (status, body)
-                assert found.at_end
+                assert found.whole
                 assert not found.header(b"x-late")
                 assert not found.header(b"x-soon")
                 found.close()
@@ -766,7 +766,7 @@ async def heard(
         connection.data_received(segment)
         if eager and connection.status:
             await asking
-            if not connection.at_end and connection._pieces:
+            if connection._pieces:
                 found += await connection.part(lambda: 9.0)
     if closes:
         connection.connection_lost(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
@@ -180,13 +180,27 @@ class Exchange:
         if self.lost:
             return
         if not self.started:
-            self._start(message)
+            self._start(message["status"], message.get("headers", ()))
         else:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
-    def _start(self, message: Message) -> None:
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer, as two messages would; False where one has to wait for the client.
+
+        Raises
+        ------
+        RuntimeError
+            As of `send`.
+        """
+        if self._link.writable is not None:
+            return False
+        if not self.lost:
+            self._start(status, headers)
+            self._go_on(body, more=False)
+        return True
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Make the head, which leaves with the first part of the body, or after a moment."""
-        status, headers = message["status"], message.get("headers", ())
         head, length, closes = head_of(status, [*self._link.first_headers, *headers])
         self.started, self._waits_to_send = True, False
         if closes:

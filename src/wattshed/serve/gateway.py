@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 
 from starlette.types import Receive, Scope, Send
 
@@ -25,7 +25,7 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
-from wattshed.serve.reply import ClientLeftError, Presence, Reply, named, read_body
+from wattshed.serve.reply import ClientLeftError, Presence, Reply, attended, named, read_body
 from wattshed.serve.retries import Retries
 from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
@@ -36,7 +36,6 @@ from wattshed.serve.upstream_error import UpstreamError
 from wattshed.serve.waiting import WaitingRoom
 
 log = logging.getLogger("wattshed.serve")
-UNTRACED = nullcontext()
 SIMULATED = b"x-simulated"
 """Header of answers that no real engine made."""
 
@@ -63,7 +62,7 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
-    trying : callable
+    trying : callable or None
         Gives what surrounds each try at an endpoint: a span, where traces are asked for.
     clock, wall : callable
         Seconds on a clock that never jumps, from which all durations are; and seconds since 1970,
@@ -87,7 +86,7 @@ class Gateway:
         self.settings, self.keys = settings or Settings(), keys
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
-        self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
+        self.trying: Callable[[Call, Target], AbstractContextManager[None]] | None = None
         self.clock, self.wall = clock, time.time
         self.intake = Intake(estimator or BytesPerToken(), lengths or OnlineHistogram(), clock)
         self.waiting = WaitingRoom(self.settings.seats)
@@ -146,7 +145,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        reply = Reply(send, self.settings.stall_s)
+        reply = Reply(send, self.settings.stall_s, attended(scope))
         try:
             call = await self._take_in(scope, receive, reply)
             if call is not None:
@@ -224,13 +223,13 @@ class Gateway:
 
     async def _serve(self, call: Call, reply: Reply) -> None:
         self._retries.earn()
+        send = self._send if self.trying is None else self._send_traced
         tries = 0
         while True:
-            target = await self._placing.place(call)
+            target = self._placing.at_once(call) or await self._placing.in_turn(call)
             tries += 1
             try:
-                with self.trying(call, target):
-                    await self._send(call, target, reply)
+                await send(call, target, reply)
                 return
             except UpstreamError as error:
                 self._fail(call, target, error, reply, tries)
@@ -262,6 +261,11 @@ class Gateway:
             after_s = error.retry_after_s or self.settings.probe_s
             raise RefusedError(503, message, "upstream_busy", retry_after_s=after_s) from None
         raise RefusedError(504 if error.late else 502, message, "upstream_failed") from None
+
+    async def _send_traced(self, call: Call, target: Target, reply: Reply) -> None:
+        assert self.trying is not None
+        with self.trying(call, target):
+            await self._send(call, target, reply)
 
     async def _send(self, call: Call, target: Target, reply: Reply) -> None:
         """Send a call to an endpoint, and its answer to the client.
@@ -329,7 +333,3 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:
             observe(call)
-
-
-def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
-    return UNTRACED

@@ -29,17 +29,24 @@ class Placing:
     queue_s: float
     again_s: float
 
-    async def place(self, call: Call) -> Target:
-        """The endpoint of a call; it has room, and must be used before anything is awaited.
+    def at_once(self, call: Call) -> Target | None:
+        """The endpoint of a call, or None where it has to wait for its turn.
+
+        The endpoint has room, and must be used before anything is awaited; as that of `in_turn`.
 
         Raises
         ------
         RefusedError
         """
-        if not self.waiting.occupied(call.ask.model):
-            target = self._ask(call, self.clock())
-            if target is not None:
-                return target
+        return None if self.waiting.occupied(call.ask.model) else self._ask(call, self.clock())
+
+    async def in_turn(self, call: Call) -> Target:
+        """The endpoint of a call that is not placed at once, but waits.
+
+        Raises
+        ------
+        RefusedError
+        """
         until_s = min(self.clock() + self.queue_s, _due_s(call))
         await self._turn(call, until_s)
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.timers import Timer, timers, within
@@ -34,7 +35,8 @@ OURS = (b"x-energy-", b"x-wattshed-")
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
 ATTENDED = "wattshed.attended"
-"""Extension of ASGI: what a server tells, by itself, of a client that leaves."""
+"""Extension of ASGI: a server that tells of a client that leaves, and takes answers at once."""
+NO_NAMES = frozenset[bytes]()
 
 
 class Attended(Protocol):
@@ -42,6 +44,14 @@ class Attended(Protocol):
 
     task: asyncio.Task[None]
     on_lost: Callable[[], None] | None
+
+    async def send(self, message: Message) -> None:
+        """As of ASGI."""
+        ...
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer without waiting; False, and nothing sent, where one has to wait."""
+        ...
 
 
 class ClientLeftError(Exception):
@@ -56,6 +66,8 @@ class Reply:
     send : Send
     stall_s : float
         Longest time that a client may take nothing while a part is to be sent.
+    attended : Attended, optional
+        The server, if it is one that takes answers at once.
 
     Attributes
     ----------
@@ -64,8 +76,10 @@ class Reply:
     ended : bool
     """
 
-    def __init__(self, send: Send, stall_s: float = 60.0) -> None:
+    def __init__(self, send: Send, stall_s: float = 60.0, attended: Attended | None = None) -> None:
         self._send, self._stall_s = send, stall_s
+        # Who wraps `send` is to see all that is sent.
+        self._at_once = attended.answer if attended and attended.send == send else None
         self.status, self.ended = 0, False
 
     @property
@@ -99,8 +113,13 @@ class Reply:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer at once."""
-        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
-        await self.end(body)
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if self._at_once is not None:
+            self.status = status
+            self.ended = self._at_once(status, headers, body)
+        if not self.ended:
+            await self.start(status, headers)
+            await self.end(body)
 
     async def refuse(self, refused: RefusedError) -> None:
         """Send an error: as an answer, or as an event where a stream has begun."""
@@ -136,7 +155,7 @@ class Presence:
         self.left = False
         self._watcher: asyncio.Task[None] | None = None
         self._begin: Timer | None = None
-        self._attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+        self._attended = attended(scope)
         if self._attended is not None:
             self._work: asyncio.Task[Any] | None = self._attended.task
             self._attended.on_lost = self._leave
@@ -165,6 +184,12 @@ class Presence:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._leave()
+
+
+def attended(scope: Scope) -> Attended | None:
+    """What the server of a request offers; None where it is another one."""
+    found: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+    return found
 
 
 async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
@@ -220,8 +245,22 @@ def named(headers: Headers) -> dict[str, str]:
 
 def passed_headers(headers: Headers) -> Headers:
     """Headers of an answer, names in lower case, that go on to the client."""
-    dropped = NEVER_PASSED
-    for name, value in headers:
-        if name == b"connection":
-            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
-    return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)]
+    passed, dropped = [], NO_NAMES
+    for pair in headers:
+        name = pair[0]
+        if _may_pass(name):
+            passed.append(pair)
+        elif name == b"connection":
+            dropped |= _more_dropped(pair[1])
+    return [pair for pair in passed if pair[0] not in dropped] if dropped else passed
+
+
+@lru_cache(maxsize=1024)
+def _may_pass(name: bytes) -> bool:
+    return name not in NEVER_PASSED and not name.startswith(OURS)
+
+
+@lru_cache(maxsize=64)
+def _more_dropped(connection: bytes) -> frozenset[bytes]:
+    """Names in a header Connection, besides those that never pass."""
+    return frozenset(token.strip().lower() for token in connection.split(b",")) - NEVER_PASSED
