@@ -82,13 +82,13 @@ def _encoded(lines: Iterable[str]) -> bytes:
     RefusedError
     """
     ended = [*lines, ""]
-    text, breaks = "\r\n".join(ended), len(ended) - 1
-    if text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
-        raise RefusedError(400, "a header holds a line break", "invalid_http")
     try:
-        return text.encode("latin-1")
+        found = "\r\n".join(ended).encode("latin-1")
     except UnicodeEncodeError:
         raise RefusedError(400, "a header is not in Latin-1", "invalid_http") from None
+    if len(found) - len(found.translate(None, b"\r\n\0")) != 2 * (len(ended) - 1):
+        raise RefusedError(400, "a header holds a line break", "invalid_http")
+    return found
 
 
 def place_of(url: str) -> Place:

@@ -16,6 +16,8 @@ log = logging.getLogger("wattshed.serve")
 MOST_WAITING = 2**16
 """Bytes of a body that wait to be taken, before reading is paused."""
 STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in http.HTTPStatus}
+NO_TEXT = b"\r\n\0"
+"""Bytes that no header may hold."""
 LEFT: Message = {"type": "http.disconnect"}
 
 
@@ -161,10 +163,16 @@ class Exchange:
             await self._waiter
         if self.lost or self.complete:
             return LEFT
+        return {"type": "http.request", "body": self._taken(), "more_body": self._more}
+
+    def rest(self) -> bytes | None:
+        """What was not yet received of the body, if all of it is there; None otherwise."""
+        return None if self._more or self.lost or self.complete else self._taken()
+
+    def _taken(self) -> bytes:
         pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
-        link.resume_reading()
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return {"type": "http.request", "body": body, "more_body": self._more}
+        self._link.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def send(self, message: Message) -> None:
         """Send the next part of the answer, once the client takes it; as of ASGI.
@@ -262,7 +270,7 @@ def head_of(status: int, headers: Headers) -> tuple[bytes, int | None, bool]:
     lines = [STATUS_LINE[status], *map(b": ".join, headers)]
     head = b"\r\n".join(lines)
     # A value that ends a line would be a header of its maker's.
-    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines) or b"\0" in head:
+    if len(head) - len(head.translate(None, NO_TEXT)) != 2 * (len(lines) - 1):
         raise RuntimeError("a header of the answer holds what ends a line")
     known = dict(headers)
     length = known.get(b"content-length")

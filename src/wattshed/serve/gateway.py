@@ -145,11 +145,11 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        reply = Reply(send, self.settings.stall_s, attended(scope))
+        reply = Reply(send, self.settings.stall_s, attended(scope, receive, send))
         try:
             call = await self._take_in(scope, receive, reply)
             if call is not None:
-                await self._attend(call, Presence(scope, receive, reply), reply)
+                await self._attend(call, Presence(receive, reply), reply)
         except Exception as error:
             if not reply.started:
                 message = f"the gateway failed: {type(error).__name__}"
@@ -163,7 +163,9 @@ class Gateway:
         try:
             newcomer.holder = self.identify(headers)
             length = headers.get("content-length", "0")
-            body = await read_body(receive, length, limits.max_body_bytes, limits.stall_s)
+            body = await read_body(
+                receive, length, limits.max_body_bytes, limits.stall_s, reply.server
+            )
             self._check_ledger()
             return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:

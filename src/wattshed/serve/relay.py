@@ -54,7 +54,8 @@ class Relay:
         elif response.media_type == b"text/event-stream":
             await self._stream(response)
         else:
-            headers, body = self._completed(response, await self._read(response))
+            whole = response.take() if response.whole else await self._read(response)
+            headers, body = self._completed(response, whole)
             await self.reply.whole(response.status, headers, body)
 
     async def _error(self, response: Connection) -> None:
@@ -159,8 +160,6 @@ class Relay:
         return self.call.sent_s + upstream.first_byte_s - self._clock()
 
     async def _read(self, response: Connection) -> bytes:
-        if response.whole:  # as nearly all answers: it came with its head
-            return response.take()
         pieces, size = [], 0
         while data := await response.part(self._patience):
             pieces.append(data)

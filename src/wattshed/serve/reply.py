@@ -35,7 +35,7 @@ OURS = (b"x-energy-", b"x-wattshed-")
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
 ATTENDED = "wattshed.attended"
-"""Extension of ASGI: a server that tells of a client that leaves, and takes answers at once."""
+"""Extension of ASGI: a server that tells of a client that leaves, and need not be waited for."""
 NO_NAMES = frozenset[bytes]()
 
 
@@ -45,8 +45,16 @@ class Attended(Protocol):
     task: asyncio.Task[None]
     on_lost: Callable[[], None] | None
 
+    async def receive(self) -> Message:
+        """As of ASGI."""
+        ...
+
     async def send(self, message: Message) -> None:
         """As of ASGI."""
+        ...
+
+    def rest(self) -> bytes | None:
+        """What was not yet received of the body, if all of it is there; None otherwise."""
         ...
 
     def answer(self, status: int, headers: Headers, body: bytes) -> bool:
@@ -66,20 +74,19 @@ class Reply:
     send : Send
     stall_s : float
         Longest time that a client may take nothing while a part is to be sent.
-    attended : Attended, optional
-        The server, if it is one that takes answers at once.
+    server : Attended, optional
+        Who made `send`, if it offers more.
 
     Attributes
     ----------
+    server : Attended or None
     status : int
         0 before the first byte.
     ended : bool
     """
 
-    def __init__(self, send: Send, stall_s: float = 60.0, attended: Attended | None = None) -> None:
-        self._send, self._stall_s = send, stall_s
-        # Who wraps `send` is to see all that is sent.
-        self._at_once = attended.answer if attended and attended.send == send else None
+    def __init__(self, send: Send, stall_s: float = 60.0, server: Attended | None = None) -> None:
+        self._send, self._stall_s, self.server = send, stall_s, server
         self.status, self.ended = 0, False
 
     @property
@@ -114,9 +121,9 @@ class Reply:
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer at once."""
         headers = [*headers, (b"content-length", b"%d" % len(body))]
-        if self._at_once is not None:
+        if self.server is not None:
             self.status = status
-            self.ended = self._at_once(status, headers, body)
+            self.ended = self.server.answer(status, headers, body)
         if not self.ended:
             await self.start(status, headers)
             await self.end(body)
@@ -140,7 +147,6 @@ class Presence:
 
     Parameters
     ----------
-    scope : Scope
     receive : Receive
     reply : Reply
 
@@ -150,23 +156,23 @@ class Presence:
         It left before its answer was whole.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+    def __init__(self, receive: Receive, reply: Reply) -> None:
         self._receive, self._reply = receive, reply
         self.left = False
         self._watcher: asyncio.Task[None] | None = None
         self._begin: Timer | None = None
-        self._attended = attended(scope)
-        if self._attended is not None:
-            self._work: asyncio.Task[Any] | None = self._attended.task
-            self._attended.on_lost = self._leave
+        server = reply.server
+        if server is not None:
+            self._work: asyncio.Task[Any] | None = server.task
+            server.on_lost = self._leave
         else:
             self._work = asyncio.current_task()
             self._begin = timers().later(SOON_S, self._look)
 
     def end(self) -> None:
         """From now on it may go."""
-        if self._attended is not None:
-            self._attended.on_lost = None
+        if self._reply.server is not None:
+            self._reply.server.on_lost = None
         if self._begin is not None:
             self._begin.cancel()
         if self._watcher is not None:
@@ -186,13 +192,20 @@ class Presence:
         self._leave()
 
 
-def attended(scope: Scope) -> Attended | None:
-    """What the server of a request offers; None where it is another one."""
+def attended(scope: Scope, receive: Receive, send: Send) -> Attended | None:
+    """The server of a request, if it offers that.
+
+    None also where somebody stands between, who is to see all that is received and sent.
+    """
     found: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+    if found is None or found.send != send or found.receive != receive:
+        return None
     return found
 
 
-async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
+async def read_body(
+    receive: Receive, length: str, limit: int, seconds: float, server: Attended | None = None
+) -> bytes:
     """The body of a request.
 
     Parameters
@@ -203,6 +216,8 @@ async def read_body(receive: Receive, length: str, limit: int, seconds: float) -
     limit : int
         Most bytes.
     seconds : float
+    server : Attended, optional
+        Who made `receive`, if it offers more.
 
     Raises
     ------
@@ -212,6 +227,11 @@ async def read_body(receive: Receive, length: str, limit: int, seconds: float) -
     """
     if not length.isdecimal() or int(length) > limit:
         raise _too_long(limit)
+    whole = None if server is None else server.rest()
+    if whole is not None:
+        if len(whole) > limit:
+            raise _too_long(limit)
+        return whole
     try:
         return await within(seconds, _read_body(receive, limit))
     except TimeoutError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -154,7 +155,7 @@ class Connection(asyncio.Protocol):
     @property
     def media_type(self) -> bytes:
         """Of the answer, in lower case and without parameters."""
-        return self.header(b"content-type").partition(b";")[0].strip().lower()
+        return _media_type(self.header(b"content-type"))
 
     def close(self) -> None:
         """End the request: the connection is kept for another, or closed where it cannot be.
@@ -295,6 +296,11 @@ class Connection(asyncio.Protocol):
             self._whole, self._expecting = True, False
             if self._waiter is not None:
                 self._wake()
+
+
+@lru_cache(maxsize=64)
+def _media_type(value: bytes) -> bytes:
+    return value.partition(b";")[0].strip().lower()
 
 
 def _size(headers: list[tuple[bytes, bytes]]) -> int:
