@@ -83,6 +83,9 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: Timer
+        self.headers: list[tuple[bytes, bytes]]
+        self._pieces: list[bytes]
+        self._error: UpstreamError | None
         self._expecting = self._paused = self.closed = False
         self.idle_since_s, self.reused = 0.0, False
 
@@ -100,10 +103,8 @@ class Connection(asyncio.Protocol):
         """
         if self.closed:
             raise _broken("closed by the engine", stale=self.reused)
-        self.status, self.headers = 0, list[tuple[bytes, bytes]]()
-        self._pieces = list[bytes]()
+        self.status, self.headers, self._pieces, self._error = 0, [], [], None
         self._unread_bytes = self._silent_bytes = 0
-        self._error: UpstreamError | None = None
         self._whole = self._keeps_alive = self._heard = False
         self._expecting = True
         if len(body) <= SHORT_BODY:
