@@ -114,9 +114,11 @@ class Receipts:
             Others were decoding when its prompt was processed: one pass over the weights served
             both, which the simulator credits to the prompt, too.
         """
-        beside = min(max(1.0, beside), self._batch)
+        tokens = used.input_tokens or 1, used.output_tokens or 1
+        if beside <= 1.0:
+            return self._known(*tokens, 1, joined)
+        beside = min(beside, self._batch)
         few, many = math.floor(beside), math.ceil(beside)
-        tokens = max(1, used.input_tokens), max(1, used.output_tokens)
         least = self._known(*tokens, few, joined)
         if few == many or least is None:
             return least
