@@ -99,7 +99,7 @@ class GatewayProtocol(asyncio.Protocol):
         """Begin to wait for a request."""
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
-        self._scope = {
+        self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": ASGI,
             "root_path": "",
