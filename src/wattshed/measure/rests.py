@@ -18,8 +18,11 @@ from wattshed.records import WindowEnergy
 
 BETWEEN_RESTS = " between rests"
 """What the name of a method then ends with."""
-REACH, KNOWN = 0.45, 0.9
-"""Parts of a rest: up to which a window reaches into it, and up to which it tells its power."""
+REACH, KNOWN = 0.4, 0.8
+"""Parts of a rest: up to which a window reaches into it, and up to which it tells its power.
+
+What is beyond is for meters that show at its end what was drawn before it.
+"""
 
 
 def window_between_rests(
@@ -34,8 +37,8 @@ def window_between_rests(
     meter : str
     t0_ns, t1_ns : int
     rest_s : float
-        Half of it is added to the window at either end, and must be enough for the meter to show a
-        new value; the other half tells what the machine draws at rest.
+        A part of it is added to the window at either end, and must be enough for the meter to show
+        what was drawn (`REACH`); as much again tells what the machine draws at rest (`KNOWN`).
     method : str
         See `window_energy`.
 

@@ -65,7 +65,7 @@ def test_every_cell_is_measured_and_its_energy_is_that_of_one_query(
 def test_queries_are_repeated_between_others_or_come_alone_between_rests(
     make_machine: Make, path: Path
 ) -> None:
-    """The shortest query is over within two ticks of the counter; either way its energy is found."""
+    """The shortest query is over within two ticks of a counter: its energy is found either way."""
     ticking = {"tick_s": 0.1, "jitter_s": 0.002}
     error = {}
     for window_s in (0.0, 3.0):
