@@ -39,12 +39,14 @@ DEFAULT_CLASS = "default"
 
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Clock = Annotated[float, msgspec.Meta(gt=0, le=1)]
+NAME = r"^[^\x00-\x1f\x7f]+\Z"
+"""Without control characters: the gateway sends names in headers."""
 
 
 class DeploymentKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keys of one ``[[deployments]]`` table; see docs/reference/files.md."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1)]
+    name: Annotated[str, msgspec.Meta(pattern=NAME)]
     profile: str
     replicas: Annotated[int, msgspec.Meta(ge=1)] = 1
     max_input_tokens: Tokens | None = None
@@ -168,7 +170,8 @@ def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:
             raise FleetError(f"{label}: {place}", "unknown key", cure) from None
         value = _lookup(raw, place)
         found = message[0].lower() + message[1:] + (f" ({value!r})" if value is not None else "")
-        raise FleetError(f"{label}: {place}", found, "correct the value") from None
+        cure = "add it" if "missing required field" in message else "correct the value"
+        raise FleetError(f"{label}: {place}".removesuffix(": "), found, cure) from None
 
 
 def _known_keys(place: str) -> tuple[str, ...]:

@@ -56,8 +56,9 @@ COLUMNS = (
     Column("output_token_limit", "int", low=1, high=MAX_TOKENS, unit="tokens"),
 )
 
-MODELLED = "modelled"
-"""Flag of rows whose energy is an estimate that no meter made."""
+MODELLED, SIMULATED = "modelled", "simulated"
+"""Flags of rows whose energy no meter made: an estimate; and what an engine that is only a model
+was made to use."""
 
 SETTINGS = (
     "system",
@@ -191,8 +192,9 @@ def has_flag(flag: str) -> pl.Expr:
 
 
 def any_modelled(table: pl.DataFrame) -> bool:
-    """Whether the energy of a row is an estimate."""
-    return table.filter(has_flag(MODELLED)).height > 0
+    """Whether a row has an energy that no meter made."""
+    energy = pl.any_horizontal(pl.col("accelerator_energy_j", "host_energy_j").is_not_null())
+    return table.filter(energy & (has_flag(MODELLED) | has_flag(SIMULATED))).height > 0
 
 
 def _check_power(raw: RawTable, table: pl.DataFrame) -> None:

@@ -30,9 +30,10 @@ def check_upstream(place: str, upstream: Upstream, replicas: int) -> None:
         found = f"{len(upstream.urls)} for {replicas} replicas"
         raise FleetError(f"{place}.urls", found, "give one URL for each replica")
     for index, url in enumerate(upstream.urls):
-        if not URL.fullmatch(url):
+        if not _is_address(url):
             cure = "give http://HOST:PORT or https://HOST:PORT, without user and query"
-            raise FleetError(f"{place}.urls[{index}]", repr(url), cure)
+            found = "holds a user or a password" if "@" in url else repr(url)  # the log has it
+            raise FleetError(f"{place}.urls[{index}]", found, cure)
     _check_key(place, upstream)
     if len(upstream.meters) not in (0, 1, replicas):
         found = f"{len(upstream.meters)} for {replicas} replicas"
@@ -40,6 +41,11 @@ def check_upstream(place: str, upstream: Upstream, replicas: int) -> None:
     if upstream.metrics is not None and not _near(upstream.metrics, upstream.urls):
         cure = 'give a path such as "/metrics", or for one replica a URL on the host of its url'
         raise FleetError(f"{place}.metrics", repr(upstream.metrics), cure)
+
+
+def _is_address(url: str) -> bool:
+    found = URL.fullmatch(url)
+    return found is not None and int((found[2] or ":0")[1:]) < 2**16
 
 
 def _check_key(place: str, upstream: Upstream) -> None:
@@ -99,5 +105,5 @@ def _read(where: str, path: str, cure: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise FleetError(where, f"{path} cannot be read: {error.strerror}", cure) from None
-    except UnicodeDecodeError:
-        raise FleetError(where, f"{path} is not text", cure) from None
+    except ValueError:  # what it holds, or its name
+        raise FleetError(where, f"{path!r} is not text", cure) from None

@@ -149,6 +149,16 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--fleet", "fleet.toml"],
         ["fleet.toml: deployments[0].profile", "swin-a100", "did you mean"],
     ),
+    "empty fleet": (
+        {"fleet.toml": ""},
+        ["plan", "--fleet", "fleet.toml"],
+        ["Error: fleet.toml: object missing required field `deployments`; add it"],
+    ),
+    "line break in a name": (
+        {"fleet.toml": FLEET.replace('"a"', '"a\\n"')},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].name", "matching regex", "('a\\n')"],
+    ),
     "unknown key": (
         {"fleet.toml": FLEET + "idle_watts = 60\n"},
         ["plan", "--fleet", "fleet.toml"],

@@ -301,6 +301,8 @@ def test_energy_of_the_host_alone_is_that_of_a_query_where_its_cpu_computes(
         assert found.energy is None
     else:
         assert (found.energy, found.boundary) == (whole.energy, "host")
+        with pytest.raises(InputError, match="only the host has energy; use host"):
+            fit_profiles(read_runs(path), Options(boundary="accelerator"))
 
 
 def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -> None:
@@ -318,7 +320,10 @@ def test_rows_without_energy_are_left_out_where_others_have_it(tmp_path: Path) -
     assert (mixed.energy, mixed.runtime) == (rest.energy, rest.runtime)
 
 
-@pytest.mark.parametrize(("flags", "kind"), [("", "derived"), ("modelled", "modelled")])
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [("", "derived"), ("modelled", "modelled"), ("simulated", "modelled")],
+)
 def test_an_estimated_energy_makes_a_modelled_profile(
     tmp_path: Path, flags: str, kind: str
 ) -> None:
@@ -332,3 +337,5 @@ def test_an_estimated_energy_makes_a_modelled_profile(
     assert profile.provenance[0].kind == ("modelled" if flags else "measured")
     dropped = Options(draws=0, drop=("cold",))
     assert fit_profiles(runs, dropped)[0].kind == "derived"
+    frame.with_columns(flags=told).drop("accelerator_energy_j").write_csv(path)
+    assert fit_profiles(read_runs(path), Options(draws=0))[0].kind == "derived"  # of the runtime

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wattshed.cli import main
+from wattshed.cli.metering import open_all, refuse_repeats
+from wattshed.errors import ParameterError
 from wattshed.measure.campaign.journal import read_journal
+from wattshed.measure.clock import NS_PER_S, VirtualClock
+from wattshed.measure.driver import open_driver
+from wattshed.measure.health import look_at_all
+from wattshed.measure.meters.simulated import Faults, meters_for
+from wattshed.measure.plant import Plant
 
 ENGINE = "simulated:splitwise/h100-80gb-tp8/llama-2-70b"
 QUICK = ["--idle", "1", "--interval", "0.05", "--window", "0"]
@@ -110,8 +118,10 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
     from wattshed.cli.measuring import Wanted
 
     settings = ("api_key=hunter2", "model=tiny")
-    wanted = Wanted("openai:x", settings, ("none",), "nvml", None, resume=False, traces=False)
-    assert wanted.inputs() == {"engine": "openai:x", "meters": "none", "set model": "tiny"}
+    engine = "openai:http://me:hunter2@h/v1"
+    wanted = Wanted(engine, settings, ("none",), "nvml", None, resume=False, traces=False)
+    told = {"engine": "openai:http://h/v1", "meters": "none", "set model": "tiny"}
+    assert wanted.inputs() == told
     assert wanted.engine_settings()["api_key"] == "hunter2"
 
 
@@ -127,6 +137,11 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--grid", "joint", "--min-trials", "9", "--max-trials", "4"],
         ["at least 9 and at most 4"],
     ),
+    "two aims": (
+        ["--grid", "joint", "--stop", "relative:5,6"],
+        ["--stop: '5,6'", "a finite number"],
+    ),
+    "no clock": (["--grid", "joint", "--clock", "1200,nan"], ["--clock: 'nan'", "a finite number"]),
     "no setting": (["--grid", "joint", "--set", "noise"], ["--set: 'noise'", "KEY=VALUE"]),
     "none and more": (
         ["--grid", "joint", "--meter", "none", "--meter", "nvml"],
@@ -154,6 +169,21 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, case: str) -> 
     assert not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("measure", "--interval"), ("measure", "--guard"), ("doctor", "--seconds")],
+)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_no_time_and_no_heat_is_without_end(
+    tmp_path: Path, command: str, option: str, value: str
+) -> None:
+    asked = ["--engine", ENGINE, "--grid", "joint", "-o", str(tmp_path / "folder")]
+    more = asked if command == "measure" else []
+    done = CliRunner().invoke(main, [command, *more, option, value])
+    assert (done.exit_code, option in done.stderr) == (2, True)
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_journal_is_kept_and_another_campaign_refused(tmp_path: Path) -> None:
     asked = ["--input", "8", "--output", "8"]
     assert measure(tmp_path, *asked).exit_code == 0
@@ -164,6 +194,29 @@ def test_a_journal_is_kept_and_another_campaign_refused(tmp_path: Path) -> None:
     assert (other.exit_code, "seed was 0, and now is 1" in other.stderr) == (2, True)
     assert measure(tmp_path, *asked, "--resume").exit_code == 0
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+def test_a_simulated_meter_meters_no_real_engine() -> None:
+    """Its energy was used by no machine, and nothing in the runs would tell."""
+    clock = VirtualClock()
+    driver = open_driver(ENGINE, {}, clock)
+    assert [m.info.id for m in open_all(("simulated:seed=5",), driver, clock)] == ["simulated:0"]
+    other: Any = SimpleNamespace(info=driver.info)
+    with pytest.raises(ParameterError, match="simulated:seed=5, but the engine is not simulated"):
+        open_all(("simulated:seed=5",), other, clock)
+
+
+def test_a_counter_under_two_names_is_not_added_twice() -> None:
+    """As that of a GPU by NVML and by zeusd, which does not tell its UUID."""
+    plant, clock = Plant(300.0), VirtualClock(NS_PER_S)
+    tick = Faults(tick_s=0.1)
+    (nvml,) = meters_for(plant, clock, tick, id="nvml:0")
+    (zeusd,) = meters_for(plant, clock, tick, id="zeusd:gpu-0")
+    slices = meters_for(plant, clock, Faults(tick_s=0.1, slices=2))  # of one GPU, and say so
+    refuse_repeats(slices, look_at_all(slices, clock))
+    meters = [nvml, zeusd]
+    with pytest.raises(ParameterError, match="zeusd:gpu-0 repeats the counter of another meter"):
+        refuse_repeats(meters, look_at_all(meters, clock))
 
 
 def test_an_engine_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -39,9 +39,10 @@ def test_what_is_made_up_is_never_usable() -> None:
     found = examine()
     assert named(found, "model").status == "not_trusted"
     assert named(found, "simulated").status == "not_trusted"
-    asked = examine("model:250")
-    assert named(asked, "model").status == "ok"
-    assert not any(finding.source == "model" for finding in usable(asked))
+    asked = examine("model:250", "simulated:tick_s=0.1")
+    for source in ("model", "simulated"):
+        assert named(asked, source).status == "ok"
+        assert not any(finding.source == source for finding in usable(asked))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_an_unknown_meter_is_refused() -> None:
 
 
 def test_engines_that_cannot_be_reached_say_so() -> None:
-    found = {f.name: f for f in examine_engines(["openai:http://127.0.0.1:9/v1"])}
+    found = {f.name: f for f in examine_engines(["openai:http://me:hunter2@127.0.0.1:9/v1"])}
     gone = found["openai:http://127.0.0.1:9/v1"]
     assert gone.status == "missing"
     assert gone.reason

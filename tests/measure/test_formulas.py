@@ -20,6 +20,7 @@ from wattshed.measure.formulas import (
     rapl_net_energy_j,
     unit_flags,
     uprof_core_energy_j,
+    uprof_mean_core_energy_j,
     without_pause,
 )
 
@@ -70,6 +71,9 @@ def test_a_power_that_is_not_known_is_refused_unless_the_window_leaves_it_out():
     with pytest.raises(InputError, match="sample 1: its power, or its share, is not known"):
         apple_gpu_energy_j(unknown, DT)
     assert apple_gpu_energy_j(unknown, DT, window_s=(0.0, 0.2)) == pytest.approx(2.0)
+    with pytest.raises(InputError, match="has powers that are not known"):
+        uprof_mean_core_energy_j([[1.0, np.nan]], [0, 1], 2.0)
+    assert uprof_mean_core_energy_j([[1.0, np.nan]], [0], 2.0) == 2.0
 
 
 def test_what_does_not_fit_together_is_refused():

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wattshed import fit_profiles, read_runs
+from wattshed.cli import main
 from wattshed.errors import InputError
 from wattshed.fit.campaign import Options
 from wattshed.measure.importers.aiperf_telemetry import energy_between
@@ -264,6 +266,8 @@ def test_guidellm_rows_are_successful_requests(tmp_path: Path) -> None:
         "2 requests that failed left out",
         "the tool kept a sample of 8 requests",
     )
+    with pytest.raises(InputError, match="a sample of them only"):  # who had the energy, too?
+        import_runs(path, system="lab", energy=sample("aiperf-telemetry"))
 
 
 def test_mlenergy_gives_the_steady_state_for_the_mean_request() -> None:
@@ -361,6 +365,12 @@ NONE = "Object missing required field"
         ("vllm-bench", {"errors": ["x"] * 4}, "none of 0 has input and output tokens"),
         ("aiperf-summary", {"request_count": {"unit": "requests", "avg": 0.0}}, "request_count: 0"),
         ("vllm-bench", {"ttfts": [-0.1] * 4}, "column ttft_s"),
+        ("vllm-bench", {"input_lens": [10**25] * 4}, "column input_tokens"),
+        (
+            "aiperf-summary",
+            {"output_sequence_length": {"unit": "tokens", "avg": 1e300}},
+            "output_t",
+        ),
         ("guidellm", {"benchmarks": [{"requests": {}}]}, r"`successful` - at `\$.benchmarks"),
         ("guidellm", {"benchmarks": []}, "no benchmarks"),
         ("mlenergy", {"steady_state_energy_per_token": "1"}, "Expected `float`, got `str`"),
@@ -461,6 +471,17 @@ def test_means_of_several_benchmarks_are_fitted_to_their_energy(
     profile = json.loads(fitted.stdout)["results"]["profiles"][0]
     assert (profile["cells"], profile["trials"], profile["kind"]) == (5, 60, "derived")
     assert profile["energy"]["forms"][profile["energy"]["form"]]["mape_pct"] < 1
+
+
+@pytest.mark.parametrize(
+    "idle", [("--zone", "America/Chicago"), ("--package-idle", "40"), ("--recorded", "generated")]
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, idle: tuple[str, str]) -> None:
+    runs = tmp_path / "runs.csv"
+    asked = ["import", str(sample("guidellm")), "--system", "lab", "-o", str(runs)]
+    done = CliRunner().invoke(main, [*asked, *idle])
+    assert (done.exit_code, f"{idle[0]}: is for files of the study" in done.stderr) == (2, True)
+    assert not runs.exists()
 
 
 def test_the_command_prints_what_it_imported(

@@ -30,9 +30,18 @@ def test_nobody_there(run: Run) -> None:
     assert "check --url" in line
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://", "http://x/?a=b"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "ftp://x", "http://", "http://x/?a=b", "http://x:70000"]
+)
 def test_no_address(run: Run, url: str) -> None:
     assert f"--url: '{url}'" in line_of(run("--url", url))
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(run: Run) -> None:
+    line = line_of(run("--url", "http://me:secret@127.0.0.1:8080"))
+    assert "--url: holds a user or a password" in line
+    assert "--key-env" in line
+    assert "secret" not in line
 
 
 def test_an_unknown_model(run: Run, gateway: Any) -> None:

@@ -86,6 +86,23 @@ def test_the_command_tells_what_simulate_tells(
     assert "the requests of the other are not there" in beside["notes"][0]
 
 
+def test_a_broken_table_of_requests_is_refused_before_any_is_sent(
+    gateway: Any, run: Run, workload: Path, tmp_path: Path
+) -> None:
+    common = ["--url", gateway.url, "--workload", workload, "--engine-speed", 50, "--json"]
+    (tmp_path / "first.json").write_text(run(*common).stdout)
+    table = tmp_path / "requests-first.csv"
+    head = "policy,controller,fate,input_tokens,output_tokens\n"
+    for text, found in (
+        (f"{head}round-robin,live,served,many,1\n", "row 2, column input_tokens: expected a whole"),
+        ("", "the file is empty"),
+    ):
+        table.write_text(text)
+        done = run(*common, "--compare", "first.json")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"requests-first.csv: {found}" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_folder_has_the_report_and_the_requests_for_a_paired_comparison(
     gateway: Any, run: Run, workload: Path, tmp_path: Path

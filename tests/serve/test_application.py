@@ -48,7 +48,14 @@ def test_a_fleet_becomes_an_application_that_serves(tmp_path: Path, engine: str)
     assert rows["outcome"].to_list() == ["served"]
 
 
-def test_a_fleet_without_engines_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+def test_a_fleet_that_cannot_be_served_is_refused_before_a_ledger_is_opened(
+    tmp_path: Path,
+) -> None:
+    ledger = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     with pytest.raises(FleetError, match="none has an address"):
-        ws.gateway("hybrid-2024", ledger=f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    assert list(tmp_path.iterdir()) == []
+        ws.gateway("hybrid-2024", ledger=ledger)
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET.format(url="http://127.0.0.1:1") + 'meters = ["nonsense"]\n')
+    with pytest.raises(FleetError, match=r"h100\.upstream\.meters: nonsense"):
+        ws.gateway(path, ledger=ledger)
+    assert list(tmp_path.iterdir()) == [path]

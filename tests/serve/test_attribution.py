@@ -113,6 +113,28 @@ def test_where_no_steps_are_known_time_is_work() -> None:
     assert [share.idle_joules for share in found.parts] == pytest.approx([20.0, 20.0])
 
 
+def test_who_is_answered_beside_another_shares_the_time_with_it() -> None:
+    """Engines whose profile knows no steps may batch all the same, as llama.cpp does."""
+    tokens = [(0.1 * k, 1) for k in range(10, 40)]
+    stays = [Stay("1", "a", 0.0, 10, list(tokens)), Stay("2", "a", 0.5, 10, list(tokens))]
+    for window in (Window(1.0, 2.0, 50.0), Window(2.0, 3.0, 50.0)):
+        found = attribute(window, residents_of(stays, {"a": None}), {"a": 10.0})
+        assert [share.joules for share in found.parts] == pytest.approx([20.0, 20.0])
+        for stay in stays:
+            stay.forget(window.end_s)
+    stays[0].end_s = 3.2
+    found = attribute(Window(3.0, 3.6, 46.0), residents_of(stays, {"a": None}), {"a": 10.0})
+    assert [share.joules for share in found.parts] == pytest.approx([10.0, 30.0])
+
+
+def test_requests_without_a_token_are_of_no_group() -> None:
+    """Two that the engine failed: when their prompts were through is known of neither."""
+    alone = structs.replace(MIXED[0], replicas=1)
+    stays = [Stay(str(k), alone.name, 0.1 * k, 100, end_s=1.0) for k in range(2)]
+    one, other = residents_of(stays, {alone.name: step_weights(alone)})
+    assert one.weights.sum() == pytest.approx(other.weights.sum()) != 0.0
+
+
 def test_an_answer_that_is_not_streamed_is_spread_over_its_time() -> None:
     alone = structs.replace(MIXED[0], replicas=1)
     stay = Stay("1", alone.name, 0.0, 2000, output_tokens=100, end_s=10.0)

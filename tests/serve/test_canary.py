@@ -223,6 +223,21 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert comparisons_of(frame(rows_of({"control": [5.0, 6.0]}))) == []
 
 
+def test_trials_that_came_one_after_the_other_are_not_mixed() -> None:
+    """What was on trial first decides for most in the second, against another one."""
+    first = rows_of({"control": [5.0, 6.0], "canary": [4.0, 5.0]})
+    names = {"control": "frugal", "canary": "packed"}
+    second = [
+        row | {"id": f"{row['id']}-later", "policy": names[row["arm"]], "arrived_at": 1.8e9}
+        for row in first
+    ]
+    found = comparisons_of(frame([*first, *second]))
+    assert [(each.policy, each.canary_policy) for each in found] == [
+        ("frugal", "packed"),
+        ("least-loaded", "frugal"),
+    ]
+
+
 def test_the_report_compares_the_groups(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     arms = {"control": list(rng.normal(50, 5, 80)), "canary": list(rng.normal(40, 5, 20))}

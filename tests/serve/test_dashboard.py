@@ -123,7 +123,7 @@ def test_quantiles_and_wilsons_interval_are_those_of_numpy_and_scipy() -> None:
     kept = attainment(np.array([1.0] * 45 + [0.0] * 5 + [np.nan] * 9))
     expected = binomtest(45, 50).proportion_ci(method="wilson")
     assert (kept.promised, kept.kept) == (50, 45)
-    assert (kept.low, kept.high) == pytest.approx((expected.low, expected.high), rel=1e-4)
+    assert (kept.low, kept.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_the_window_is_bounded() -> None:
@@ -255,7 +255,7 @@ def test_what_was_served_is_added_up_and_found(live: Callable[..., Any], engine:
     assert found(id=ids[1][:20]) == ids[::-1]
     assert found(endpoint="a100-tp8") == found(endpoint="a100-tp8/0") == ids[::-1]
     assert found(endpoint="elsewhere") == found(id="%") == found(tenant="somebody") == []
-    for wrong in ("0", "-1", "x", "201", "1" * 5000):
+    for wrong in ("0", "-1", "x", "201", "1" * 5000, "00000001" + "1" * 5000):
         answer = HTTP.get(started.url + "/ui/requests", params={"limit": wrong})
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "limit"

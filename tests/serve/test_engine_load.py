@@ -89,6 +89,7 @@ def test_pages_of_engines_are_read(page: str, load: EngineLoad) -> None:
         "node_load1 3\n",
         "vllm:num_requests_running NaN\n",
         "vllm:num_requests_running -1\n",
+        'vllm:num_requests_running 1e308\nvllm:num_requests_running{engine="1"} 1e308\n',
         "vllm:num_requests_running{a= 3\n",
         "vllm:num_requests_running many\n",
     ],

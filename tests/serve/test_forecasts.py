@@ -22,6 +22,19 @@ def test_a_window_is_the_last_lengths(lengths: list[int], part: float) -> None:
     assert window.quantile(part) == last[min(int(part * len(last)), len(last) - 1)]
 
 
+@given(st.lists(st.lists(st.integers(1, 50), max_size=60), max_size=6))
+def test_a_window_is_the_same_however_often_it_is_read(parts: list[list[int]]) -> None:
+    often, once = Window(16), Window(16)
+    for part in parts:
+        for length in part:
+            often.add(length)
+            once.add(length)
+        if len(often):
+            often.quantile(0.5)
+    for q in (0.0, 0.5, 0.9) if len(once) else ():
+        assert (often.quantile(q), often.mean) == (once.quantile(q), once.mean)
+
+
 def test_narrow_buckets_are_used_when_they_have_enough() -> None:
     found = OnlineHistogram()
     assert found.predict("r", 100, None) == PRIOR

@@ -222,7 +222,6 @@ def test_what_the_engine_is_sent(live: Callable[..., Any], raw_engine: Callable[
     assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     lines = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
     assert sorted(lines) == [
-        b"accept",
         b"content-length",
         b"content-type",
         b"host",
@@ -263,6 +262,14 @@ def test_a_row_tells_why_and_what(two: Any) -> None:
     assert 0 <= row["sent_s"] < row["first_s"] <= row["end_s"]
     assert set(row["candidates"]["joules"]) == {"a100-tp8", "h100-tp8"}
     assert set(row["candidates"]["load"]) == {"a100-tp8/0", "h100-tp8/0"}
+    asked = (row["path"], row["model"], row["tenant"], row["input_estimate"] > 0)
+    assert asked == (CHAT, ASK["model"], "", True)
+    energy = (row["energy_method"], row["boundary"], row["extrapolated"])
+    assert energy == ("modelled", "accelerator", 1)  # short: outside what was fitted
+    assert row["endpoint"].startswith(row["deployment"])
+    rest = ("shadow_endpoint", "energy_weight", "arm", "reason", "stands_for")
+    assert [row[name] for name in rest] == [None] * len(rest)
+    assert (row["tried"], row["greenest"], row["tokens_counted"]) == ({}, 0, 0)
 
 
 def test_lengths_and_tokens_are_learned(two: Any) -> None:

@@ -159,6 +159,26 @@ def test_a_wrong_header_is_not_charged(live: Callable[..., Any], engine: str) ->
     assert [found.status_code for found in asked] == [200, 429]
 
 
+async def broken(scope: Any, receive: Any, send: Any) -> None:
+    """An engine that fails whatever it is asked."""
+    await send({"type": "http.response.start", "status": 500, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def test_a_request_that_fails_counts_as_one_and_uses_nothing(live: Callable[..., Any]) -> None:
+    """As OpenAI counts: else nothing would limit who tries again and again."""
+    keys = Keys(
+        [entry("k", requests_per_minute=1), entry("j", joules_per_hour=1, tokens_per_minute=1)]
+    )
+    started = live(broken, keys=keys)
+    asked = [HTTP.post(started.url + CHAT, json=ASK, headers=bearer(k)) for k in "kkjj"]
+    codes = [(found.status_code, found.json()["error"]["code"]) for found in asked]
+    failed = [(502, "upstream_failed"), (503, "no_endpoint")]
+    assert codes[0] in failed
+    assert codes[1] == (429, "requests_budget")
+    assert set(codes[2:]) <= set(failed)
+
+
 def test_keys_models_and_budgets_hold(live: Callable[..., Any], engine: str, caplog: Any) -> None:
     keys = Keys([entry("k1"), entry("k2", models=["auto"]), entry("k3", joules_per_hour=1.0)])
     started = live(engine, keys=keys)
@@ -199,7 +219,8 @@ def test_the_state_is_shown_to_this_machine_or_for_a_key(
     live: Callable[..., Any], engine: str
 ) -> None:
     started = live(engine, keys=Keys([entry("k1")]), settings=Settings(loopback=False))
-    assert HTTP.get(started.url + "/metrics").status_code == 403
+    metrics = HTTP.get(started.url + "/metrics")
+    assert (metrics.status_code, metrics.json()["error"]["code"]) == (403, "key_required")
     assert HTTP.get(started.url + "/ready").json() == {"ready": True}
     for path in ("/metrics", "/ready"):
         found = HTTP.get(started.url + path, headers=bearer("k1"))

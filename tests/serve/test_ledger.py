@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wattshed.errors import InputError
-from wattshed.serve.ledger import LARGEST_BACKLOG, Ledger, requests
+from wattshed.serve.ledger import BATCH, LARGEST_BACKLOG, Ledger, requests
+from wattshed.serve.rows import read_rows
 
 INTERVAL_S = 0.05
 ROW = {
@@ -47,6 +52,50 @@ def test_a_row_that_is_appended_twice_is_there_once(tmp_path: Path) -> None:
             ledger.append({**ROW, "id": str(number)})
         assert ledger.close() == 0
     assert sorted(ids_in(tmp_path / "l.sqlite")) == ["1", "2"]
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "endpoint": st.sampled_from([None, "", "a/0", "b/0"]),
+        "joules": st.none() | st.floats(-1e9, 1e9) | st.sampled_from([0.0, -0.0, 1.0]),
+        "kept": st.sampled_from([None, True, False]),
+        "status": st.sampled_from([0, 1, 200]),
+    }
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.lists(VALUES, max_size=20), max_size=5))
+def test_rows_are_read_as_they_were_written_whatever_they_have_in_common(
+    commits: list[list[dict[str, Any]]],
+) -> None:
+    number = itertools.count()
+    rows = [[{**ROW, **row, "id": str(next(number))} for row in rows] for rows in commits]
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"sqlite:///{folder}/l.sqlite", interval_s=0.001)
+        for those in rows:
+            for row in those:
+                if row["kept"]:
+                    ledger.append(row)
+                else:
+                    ledger.append_values(tuple(row[c.name] for c in requests.columns))
+            while ledger.backlog:
+                time.sleep(0.001)
+        ledger.close()
+        found = read_rows(f"{folder}/l.sqlite", [c.name for c in requests.columns]).to_dicts()
+    by_id = {row["id"]: row for row in found}
+    assert len(found) == len(by_id)
+    assert by_id == {row["id"]: row for those in rows for row in those}
+
+
+def test_a_commit_takes_all_groups_and_single_rows_once(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/l.sqlite", interval_s=10)
+    for number in range(BATCH + 1):
+        ledger.append({**ROW, "id": f"a{number}"})
+        ledger.append_together([(requests, {**ROW, "id": f"b{number}"})])
+    assert ledger.backlog == 2 * BATCH + 2
+    assert ledger.close() == 0
+    assert len(ids_in(tmp_path / "l.sqlite")) == 2 * BATCH + 2
 
 
 WRITER = """

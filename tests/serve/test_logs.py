@@ -114,8 +114,9 @@ def test_the_command_writes_json_and_nothing_else(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert process.stdout is not None
-    url = shlex.split(process.stdout.readline())[1].removesuffix(CHAT)
-    ask_all(url)
+    _, address, _, key, *_ = shlex.split(process.stdout.readline())
+    assert key == "authorization: Bearer $KEY"
+    ask_all(address.removesuffix(CHAT))
     process.terminate()
     _, text = process.communicate(timeout=30)
     events = [json.loads(line)["event"] for line in text.splitlines()]

@@ -31,7 +31,7 @@ from wattshed.serve.gateway import Gateway
 from wattshed.serve.gauge import Closed, Gauge, open_gauge
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
-from wattshed.serve.metering import Watch, open_watches
+from wattshed.serve.metering import Metering, Watch, open_watches
 from wattshed.serve.metrics import Metrics
 from wattshed.serve.recent import Ended, Recent, with_meters
 from wattshed.serve.rows import read_meters, read_rows
@@ -299,8 +299,9 @@ def test_a_meter_that_is_gone_says_nothing_and_never_0() -> None:
 
 def test_only_what_the_profile_covers_is_read() -> None:
     clock = VirtualClock()
-    with pytest.raises(MeterError, match="of the boundary of the profile: wall"):
-        open_gauge("x", "wall", lambda _: [simulated(clock)])
+    for boundary in ("wall", "host"):  # of a host, the accelerators are not all
+        with pytest.raises(MeterError, match=f"of the boundary of the profile: {boundary}"):
+            open_gauge("x", boundary, lambda _: [simulated(clock)])
     with pytest.raises(ParameterError, match="twice"):
         open_gauge("x", "accelerator", lambda _: [simulated(clock), simulated(clock)])
 
@@ -392,6 +393,21 @@ def test_drift_is_an_alarm_when_it_is_sure() -> None:
     assert found[2].ratio == pytest.approx(1.3, abs=0.01)
     assert found[2].low < found[2].ratio < found[2].high
     assert Drift().found("e") is None
+
+
+def test_an_alarm_ends_with_the_profile_that_it_was_about(tmp_path: Path) -> None:
+    """A profile that was measured anew is not held against what the old one said."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    metering = Metering(ledger)
+    metering.drifts.take((name, 10.0, 20.0 + k) for name in ("e/0", "e/1") for k in range(FEWEST))
+    assert [each.alarm for each in metering.drifts.found()] == [True, True]
+    (deployment, *_) = load_fleet("mixed-70b").deployments
+    watch = Watch("x", Gauge([simulated(VirtualClock())]), {"e/0": deployment})
+    metering.follow([watch])
+    metering.follow([watch])
+    metering.close()
+    assert [each.endpoint for each in metering.drifts.found()] == ["e/1"]
+    assert ledger.close() == 0
 
 
 def test_an_alarm_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

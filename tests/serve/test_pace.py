@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from msgspec import structs
@@ -15,8 +16,11 @@ from wattshed.records import Deployment
 from wattshed.replicas import engines_of
 from wattshed.serve.account import Account
 from wattshed.serve.answer import Usage
+from wattshed.serve.background import background
+from wattshed.serve.body import CHAT, EMBEDDINGS
 from wattshed.serve.pace import Pace
 from wattshed.serve.receipt import Receipts
+from wattshed.serve.simulated import simulated_app
 from wattshed.simulate.arrivals import draw_requests
 from wattshed.simulate.engine import simulate_requests
 from wattshed.simulate.model import Requests
@@ -83,3 +87,10 @@ def test_receipts_add_up_to_the_energy_of_the_simulator(
     dynamic = expected.prefill_energy_j + expected.decode_energy_j
     assert joules.sum() == pytest.approx(dynamic.sum(), rel=0.03)
     assert idle_joules.sum() == pytest.approx(expected.static_energy_j.sum(), rel=0.03)
+
+
+def test_a_simulated_engine_refuses_what_it_cannot_read() -> None:
+    with background(simulated_app(DEPLOYMENTS[0])) as url:
+        for path in (CHAT, EMBEDDINGS):
+            found = httpx.post(url + path, content=b"{")
+            assert (found.status_code, found.json()["error"]["code"]) == (400, "invalid_json")

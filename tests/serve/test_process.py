@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from wattshed.cli import main
+from wattshed.serve.background import listening
 
 Start = Callable[..., tuple[subprocess.Popen[str], str, str]]
 CHAT = "/v1/chat/completions"
@@ -143,6 +144,7 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         ([], "give either --fleet FILE or --demo"),
         (["--fleet", "hybrid-2024"], "none has an address"),
         (["--demo", "--policy", "nonsense"], "use one of"),
+        (["--demo", "--speed", "nan"], "--speed: nan; give a number above 0"),
         (["--demo", "--ledger", "sqlite:////no/where.sqlite"], "--ledger: cannot be opened"),
     ],
 )
@@ -155,6 +157,26 @@ def test_bad_input_is_one_line_and_exit_2(
     assert words in done.stderr.splitlines()[-1]
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with listening() as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(main, ["serve", "--demo", "--port", port])
+    assert done.exit_code == 2
+    assert f"127.0.0.1:{port}: cannot be served" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_the_ledger_of_the_demo_goes_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wattshed-demo").touch()
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--demo"])
+    assert done.exit_code == 2
+    assert "wattshed-demo: the folder cannot be made: File exists" in done.stderr
 
 
 def test_a_meter_that_is_not_there_is_bad_input(

@@ -16,6 +16,7 @@ import pytest
 
 from wattshed.serve.decide import Decider
 from wattshed.serve.reload import Reloader, reload_when_due
+from wattshed.serve.setup import Setup
 
 CHAT = "/v1/chat/completions"
 STREAMED = {"model": "llama", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
@@ -121,6 +122,26 @@ def test_a_broken_file_changes_nothing(
     assert words in caplog.text
     assert started.gateway.setup is before
     assert HTTP.post(started.url + CHAT, json=STREAMED).status_code == 200
+
+
+def test_the_kill_switch_works_while_a_file_is_read(
+    live: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "fleet.toml"
+    write(path, {"a100-tp8": "http://a:1"})
+    gateway = live("http://a:1").gateway
+    before = gateway.setup
+
+    class Slow(Reloader):
+        def load(self, before: Setup) -> Setup:
+            found = super().load(before)  # opens meters: that takes its time
+            gateway.switch_off()
+            return found
+
+    found = Slow(path, lambda fleet: Decider(fleet, "round-robin", default="least-loaded"))
+    found.asked = True
+    follow(gateway, found, lambda: gateway.setup is not before)
+    assert gateway.decider.active == "least-loaded"
 
 
 def test_only_a_change_or_a_request_makes_it_due(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ BODY = json.dumps(ASK).encode()
 HIDDEN = b"POST /v1/completions HTTP/1.1\r\nhost: evil\r\ncontent-length: 2\r\n\r\n{}"
 GOOD = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}'
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(GOOD) + GOOD
-SEEN = {b"host", b"accept", b"content-type", b"content-length"}
+SEEN = {b"host", b"content-type", b"content-length"}
 """Headers of a request that an engine sees, besides those that clients may pass on."""
 
 

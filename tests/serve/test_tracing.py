@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,7 +157,9 @@ def test_a_request_that_fails_is_a_span_with_an_error(
     assert words(root)["http.response.status_code"] == 502
 
 
-@pytest.mark.parametrize("url", ["localhost:4318", "ftp://host", "http://"])
+@pytest.mark.parametrize(
+    "url", ["localhost:4318", "ftp://host", "http://", "http://a:b", "http://a:70000", "http://["]
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(ParameterError, match=f"--otlp: '{url}' is no address; give"):
+    with pytest.raises(ParameterError, match=f"--otlp: '{re.escape(url)}' is no address; give"):
         Traces(url)

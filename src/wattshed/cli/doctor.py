@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wattshed.cli.shared import (
+    FiniteRange,
     errors_at_the_edge,
     json_option,
     note,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1, max=600),
+    type=FiniteRange(min=0.1, max=600),
     default=2.0,
     show_default=True,
     help="How long meters are read.",
@@ -81,6 +82,7 @@ def doctor(
         usable,
         write_certificate,
     )
+    from wattshed.measure.driver import without_user
 
     with errors_at_the_edge():
         with progress("looking at meters") as report:
@@ -90,7 +92,8 @@ def doctor(
             write_certificate(certificate, path)
             note(f"certificate: {path}")
     if as_json:
-        inputs = {"meters": meters, "engines": engines, "seconds": seconds}
+        asked = [without_user(text) for text in engines]
+        inputs = {"meters": meters, "engines": asked, "seconds": seconds}
         print_json("doctor", inputs, results_of(certificate), [])
         return
     tables = [_meters_table(certificate), _engines_table(certificate), _knobs_table(certificate)]

@@ -9,6 +9,7 @@ import click
 
 from wattshed.cli.shared import (
     BadInput,
+    FiniteRange,
     errors_at_the_edge,
     json_option,
     note,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--engine", help="What served, with its version.")
 @click.option(
     "--batch-size",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     help="Queries in one batch, instead of the concurrency that the file says.",
 )
 @click.option(
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--package-idle",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="W",
     help="Idle power of a CPU package, taken off its energy; for the study of 2024 on Intel.",
 )
@@ -129,7 +130,13 @@ def import_(
       wattshed import MODEL-argonne-swing-1.csv --energy timechart.csv \\
         --zone America/Chicago -o runs.csv
     """
-    from wattshed.measure.importers.registry import Tokens, import_runs, together
+    from wattshed.measure.importers.registry import (
+        STUDY,
+        STUDY_CUDA,
+        Tokens,
+        import_runs,
+        together,
+    )
     from wattshed.measure.importers.study_2024_cuda import Host
     from wattshed.runs import write_runs
 
@@ -154,6 +161,10 @@ def import_(
             for file in files
         ]
         found = together(each)
+        tools = {one.tool for one in each}
+        _refuse_idle("--package-idle", package_idle is not None, tools & {STUDY_CUDA})
+        _refuse_idle("--zone", zone is not None, tools & {STUDY_CUDA})
+        _refuse_idle("--recorded", recorded != "total", tools & {STUDY, STUDY_CUDA})
         if output:
             write_runs(found.table, output)
             note(f"runs: {output}")
@@ -163,6 +174,14 @@ def import_(
         _print_json(files, found, {"rows": rows, "energy": str(energy) if energy else None})
     else:
         print_tables([_summary(found)])
+
+
+def _refuse_idle(option: str, given: bool, tools: set[str]) -> None:
+    """An option that would do nothing is a mistake."""
+    if given and not tools:
+        raise BadInput(
+            f"{option}: is for files of the study of 2024, of which none is; leave it out"
+        )
 
 
 def _print_json(files: tuple[Path, ...], found: ImportedRuns, asked: dict[str, str | None]) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress, seed_option
+from wattshed.cli.shared import (
+    FiniteRange,
+    errors_at_the_edge,
+    json_option,
+    note,
+    progress,
+    seed_option,
+)
 
 
 @click.command()
@@ -14,7 +21,8 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
     "--engine",
     required=True,
     metavar="NAME[:ARGUMENT]",
-    help="What answers: transformers:FOLDER, openai:URL or simulated:PROFILE.",
+    help="What answers: openai:URL, transformers:FOLDER, simulated:PROFILE; or"
+    " transformers:llama-7b and other architectures, with random weights.",
 )
 @click.option(
     "--set",
@@ -111,7 +119,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--idle",
     "idle_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=30.0,
     show_default=True,
     metavar="S",
@@ -120,7 +128,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=None,
     metavar="S",
     help="Repeat shorter queries until a trial lasts so long: counters are read some ten times a"
@@ -129,7 +137,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=0.005,
     show_default=True,
     metavar="S",
@@ -138,7 +146,7 @@ from wattshed.cli.shared import errors_at_the_edge, json_option, note, progress,
 @click.option(
     "--guard",
     "max_temperature_c",
-    type=float,
+    type=FiniteRange(min=0, min_open=True),
     default=None,
     metavar="CELSIUS",
     help="Let the accelerators cool down before a trial if they are hotter.",
@@ -211,7 +219,7 @@ def measure(
     Examples:
       wattshed measure --engine openai:http://localhost:8000/v1 --meter nvml --grid vary-input -o in
       wattshed measure --engine simulated:splitwise/h100-80gb-tp8/llama-2-70b --grid joint -o try
-      wattshed measure --engine transformers:gpt2 --input 8,128 --output 32,256 --batch 1,4 -o few
+      wattshed measure --engine transformers:llama-100m --input 8,128 --output 32 --batch 1,4 -o few
       wattshed measure --engine openai:http://localhost:8000/v1 --grid joint --plan
     """
     from wattshed.cli.measured import print_outcome, print_plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from wattshed.cli.metering import (
     observe_of,
     only_ok,
     open_all,
+    refuse_repeats,
     settings_of,
     tell_health,
 )
@@ -60,7 +62,9 @@ class Wanted:
         """What of it decides the result, for the journal; no secrets."""
         settings = self.engine_settings().items()
         kept = {f"set {name}": value for name, value in sorted(settings) if name not in SECRETS}
-        return {"engine": self.engine, "meters": " ".join(self.meters), **kept}
+        from wattshed.measure.driver import without_user
+
+        return {"engine": without_user(self.engine), "meters": " ".join(self.meters), **kept}
 
 
 # ---------------------------------------------------------------- options to a campaign
@@ -150,9 +154,8 @@ def _rule(text: str, least: int | None, most: int) -> tuple[Rule, str | None]:
     if name == "paper" and not argument:
         return Paper(**limits), None
     if name == "relative":
-        (percent,) = _numbers("--stop", argument.removesuffix("%") or "5")[:1]
-        assert percent is not None
-        return Relative(part=percent / 100, **limits), None
+        percent = argument.removesuffix("%") or "5"
+        return Relative(part=_number("--stop", percent) / 100, **limits), None
     if name == "decision" and argument:
         return Decision(profile=argument, **limits), argument
     raise ParameterError("--stop", repr(text), "use paper, relative:PERCENT or decision:PROFILE")
@@ -168,10 +171,17 @@ def _whole(option: str, text: str) -> list[int]:
 def _numbers(option: str, text: str | None) -> list[float | None]:
     if text is None:
         return [None]
+    return [_number(option, part) for part in text.split(",")]
+
+
+def _number(option: str, text: str) -> float:
     try:
-        return [float(part) for part in text.split(",")]
+        found = float(text)
     except ValueError:
-        raise ParameterError(option, repr(text), "give numbers, with commas between") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise ParameterError(option, repr(text), "give a finite number")
+    return found
 
 
 # ---------------------------------------------------------------- carrying it out
@@ -206,6 +216,7 @@ def carry_out(
         tell_health(health)
         if wanted.meters == (AUTO,):
             meters, health = only_ok(meters, health)
+        refuse_repeats(meters, health)
         bench = Bench(
             resume=wanted.resume,
             inputs=wanted.inputs(),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from wattshed.measure.clock import Clock
     from wattshed.measure.driver import Driver
     from wattshed.measure.meter import Meter
-    from wattshed.measure.plant import Plant
     from wattshed.records import Health, MeterInfo
 
 AUTO, NONE, SIMULATED = "auto", "none", "simulated"
@@ -86,9 +85,11 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     MeterError
         If one that is named is missing.
     ParameterError
-        If ``none`` is not alone, two meters have one id, or a GPU of the engine is not metered.
+        If ``none`` is not alone, two meters have one id, a GPU of the engine is not metered, or a
+        real engine would be metered by a simulated meter.
     """
     from wattshed.measure.meter import open_meters
+    from wattshed.measure.meters.simulated import open_meters as open_simulated
 
     if NONE in names:
         if len(names) > 1:
@@ -97,8 +98,12 @@ def open_all(names: tuple[str, ...], driver: Driver, clock: Clock) -> list[Meter
     found: list[Meter] = []
     for name in names:
         plant = getattr(driver, "plant", None)
-        if plant is not None and name.partition(":")[0] in (AUTO, SIMULATED):
-            found += open_simulated(plant, clock, name.partition(":")[2])
+        kind, _, argument = name.partition(":")
+        if plant is not None and kind in (AUTO, SIMULATED):
+            found += open_simulated(argument, clock, plant)
+        elif kind == SIMULATED:
+            cure = "name a meter of this machine, or model:WATTS for an estimate that says so"
+            raise ParameterError("--meter", f"{name}, but the engine is not simulated", cure)
         elif name == AUTO:
             found += of_devices(open_what_works(clock), driver.info.devices)
         else:
@@ -154,21 +159,28 @@ def open_what_works(clock: Clock) -> list[Meter]:
     return found
 
 
-def open_simulated(plant: Plant, clock: Clock, argument: str) -> list[Meter]:
-    """Meters of a simulated engine's own machine, with the faults that were asked for."""
-    from wattshed.measure.meters.simulated import SimulatedMeter, meters_for, open_meters
-
-    (like, *_) = open_meters(argument, clock)
-    assert isinstance(like, SimulatedMeter)
-    return meters_for(plant, clock, like.faults)
-
-
 def only_ok(meters: Sequence[Meter], health: Sequence[Health]) -> tuple[list[Meter], list[Health]]:
     """Meters that can be trusted, with their certificates; says so if there is none."""
     kept = [i for i, each in enumerate(health) if each.status == "ok"]
     if meters and not kept:
         note("no meter can be trusted: runs will have no energy; name one to have it all the same")
     return [meters[i] for i in kept], [health[i] for i in kept]
+
+
+def refuse_repeats(meters: Sequence[Meter], health: Sequence[Health]) -> None:
+    """Refuse a meter that shows the counter of another one, as of something else.
+
+    Both would be added: zeusd does not tell the UUIDs by which NVML names the same GPUs.
+
+    Raises
+    ------
+    ParameterError
+    """
+    for meter, found in zip(meters, health, strict=True):
+        others = {part for one in meters if one is not meter for part in one.info.covers}
+        if "duplicate" in found.flags and not others & set(meter.info.covers):
+            what = f"{found.meter} repeats the counter of another meter"
+            raise ParameterError("--meter", what, "leave one of the two out")
 
 
 def settings_of(meters: Sequence[Meter]) -> dict[str, dict[str, float]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wattshed.cli.shared import errors_at_the_edge, note
+from wattshed.errors import FileError
 
 if TYPE_CHECKING:
     from wattshed.fleet import Fleet
@@ -214,14 +215,14 @@ def serve(
         decider_of = deciding(policy, default_policy, shadow=shadow, plan=plan, canary=trial)
         decider = decider_of(fleet)
         reloader = Reloader(Path(fleet_source), decider_of) if fleet_source else None
-        # Refuses a fleet without addresses, or meters, before a ledger is there.
+        # All that can be refused is looked at before a ledger is there: addresses, meters, port.
         setup = make_setup(fleet, decider)
         keys = load_keys(keys_file) if keys_file else None
         traces = _traces(otlp)
         settings = Settings(seats=seats, queue_s=queue_s, loopback=is_loopback(host))
         with (
-            closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(listening(host, port)) as bound,
+            closing(Ledger(ledger_url or _default_ledger(is_demo, say))) as ledger,
             closing(traces) if traces else nullcontext(),
         ):
             gateway = Gateway(fleet, decider, ledger, settings, keys=keys, setup=setup)
@@ -232,7 +233,8 @@ def serve(
             for name in filter(None, (policy, canary)):
                 warm_up(make_policy(name, fleet, plan), gateway)
             warm_up(Greenest(fleet), gateway)
-            _tell(gateway.targets.models, _place(host, bound.getsockname()[1]), is_demo, say)
+            place = _place(host, bound.getsockname()[1])
+            _tell(gateway.targets.models, place, is_demo, keys is not None, say)
             run_gateway(gateway, bound, grace_s, reloader)
 
 
@@ -267,9 +269,19 @@ def _traces(url: str | None) -> Traces | None:
 
 
 def _default_ledger(is_demo: bool, say: Callable[[str], None]) -> str:
+    """Where the ledger is unless somebody says so.
+
+    Raises
+    ------
+    FileError
+    """
     if not is_demo:
         return "ledger.sqlite"
-    Path("wattshed-demo").mkdir(exist_ok=True)
+    try:
+        Path("wattshed-demo").mkdir(exist_ok=True)
+    except OSError as error:
+        found = f"the folder cannot be made: {error.strerror}"
+        raise FileError("wattshed-demo", found, "go elsewhere, or give --ledger FILE") from None
     say("its ledger: wattshed report wattshed-demo/ledger.sqlite")
     return "wattshed-demo/ledger.sqlite"
 
@@ -278,12 +290,15 @@ def _place(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _tell(models: list[str], place: str, is_demo: bool, say: Callable[[str], None]) -> None:
+def _tell(
+    models: list[str], place: str, is_demo: bool, needs_key: bool, say: Callable[[str], None]
+) -> None:
     """Where it listens, and a line to try."""
     say(f"wattshed serves {', '.join(models)} at {place}/v1" + (", simulated" if is_demo else ""))
     say(f"watch it at {place}/ui")
+    key = ' -H "authorization: Bearer $KEY"' if needs_key else ""
     click.echo(
-        f"curl {place}/v1/chat/completions -H 'content-type: application/json' -d"
+        f"curl {place}/v1/chat/completions{key} -H 'content-type: application/json' -d"
         ' \'{"model": "auto", "max_tokens": 16, "messages":'
         ' [{"role": "user", "content": "Where does water flow?"}]}\''
     )

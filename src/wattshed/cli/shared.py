@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import sys
@@ -77,6 +78,19 @@ def folder_option(default: str | None = None) -> Callable[[F], F]:
         metavar="DIR",
         help="Write tables (CSV), figures (SVG, PNG) and index.html there.",
     )
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, which neither nan nor inf is in."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """See `click.ParamType`."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
 
 
 class BadInput(click.ClickException):

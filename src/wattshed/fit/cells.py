@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from wattshed.errors import ParameterError
 from wattshed.fit.forms import Array
 from wattshed.records import Boundary, Domain, Rule
 from wattshed.runs import has_flag, on_host_alone
@@ -55,7 +56,14 @@ def choose_boundary(
 
     ``auto`` takes the host in where its energy was measured for every row: an assumed
     constant power is no measurement. Rows with a negative host energy are then dropped.
+
+    Raises
+    ------
+    ParameterError
+        If ``accelerator`` is asked for where only the host has energy.
     """
+    if boundary == "accelerator" and on_host_alone(table):
+        raise ParameterError("--boundary", "accelerator, but only the host has energy", "use host")
     constant = table.filter(has_flag("host_constant_power")).height
     measured = on_host_alone(table) or (constant == 0 and table["host_energy_j"].null_count() == 0)
     if boundary == "accelerator" or (boundary == "auto" and not measured):

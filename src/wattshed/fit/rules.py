@@ -8,7 +8,7 @@ import polars as pl
 
 from wattshed.errors import ParameterError
 from wattshed.records import Rule
-from wattshed.runs import MODELLED, has_flag, on_host_alone
+from wattshed.runs import MODELLED, SIMULATED, has_flag, on_host_alone
 
 FLAGS: dict[str, str] = {
     "warmup": "first trial of a process: up to 18x the runtime of the others",
@@ -20,6 +20,7 @@ FLAGS: dict[str, str] = {
     "host_constant_power": "host energy is a constant power times the runtime",
     "negative_host_energy": "host energy net of idle came out negative",
     MODELLED: "the energy is an estimate that no meter made; so is the profile then",
+    SIMULATED: "a simulated engine answered, and nothing was measured: the profile is modelled",
     "shared_equally": "energy of a whole benchmark, an equal part for each of its queries",
     "shared_by_token": "energy of an output token, times the output tokens of the mean query",
     "mixed_lengths": "a mean over queries of unlike lengths",

@@ -15,7 +15,7 @@ from wattshed import __version__
 from wattshed.errors import EngineError, MeterError
 from wattshed.files import write_atomically
 from wattshed.measure.clock import SYSTEM_CLOCK, Clock
-from wattshed.measure.driver import DRIVERS, open_driver
+from wattshed.measure.driver import DRIVERS, open_driver, without_user
 from wattshed.measure.health import look_at_all
 from wattshed.measure.knobs import KNOBS, open_knobs
 from wattshed.measure.knobs_nvidia import NOT_PERMITTED
@@ -177,13 +177,13 @@ def _transformers() -> EngineFinding:
 
 
 def _opened(text: str, settings: dict[str, str]) -> EngineFinding:
-    name = text.partition(":")[0]
+    name, told = text.partition(":")[0], without_user(text)
     try:
         driver = open_driver(text, settings)
     except EngineError as error:
-        return EngineFinding(text, "missing", f"{error.where}: {error.found}", error.cure)
+        return EngineFinding(told, "missing", f"{error.where}: {error.found}", error.cure)
     driver.close()
-    return EngineFinding(text, "ok", detail=f"{name} serves {driver.info.model}")
+    return EngineFinding(told, "ok", detail=f"{name} serves {driver.info.model}")
 
 
 def examine_knobs() -> list[KnobFinding]:
@@ -255,5 +255,5 @@ def boot_id() -> str:
 
 def usable(findings: Sequence[MeterFinding]) -> list[MeterFinding]:
     """Meters that measure, and can be trusted."""
-    measured = [f for f in findings if f.status == "ok" and f.info is not None]
+    measured = [f for f in findings if f.status == "ok" and f.source not in MADE_UP]
     return [f for f in measured if f.info is not None and f.info.provenance != "modelled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -38,6 +39,7 @@ class Driver(Protocol):
         ...
 
 
+USER = re.compile(r"//[^/?#]*@")
 DriverOpener = Callable[[str, Mapping[str, str], Clock], Driver]
 
 DRIVERS: dict[str, str] = {
@@ -75,3 +77,14 @@ def open_driver(
         return other(argument, settings or {}, clock)
     known = ", ".join([*DRIVERS, *sorted(others)])
     raise ParameterError("engine", f"{name!r} is unknown", f"use one of {known}")
+
+
+def without_user(text: str) -> str:
+    """What asks for an engine, as files may keep it: without user and password of its address.
+
+    Examples
+    --------
+    >>> without_user("openai:http://me:secret@host:8000/v1")
+    'openai:http://host:8000/v1'
+    """
+    return USER.sub("//", text)

@@ -171,10 +171,17 @@ def uprof_mean_core_energy_j(
     cores : sequence of int
         Columns; one that is named twice counts twice, as there.
     runtime_s : float
+
+    Raises
+    ------
+    TableError, ParameterError
     """
     power_w = np.asarray(core_power_w, float)
     _chosen(cores, power_w.shape)
-    return float(power_w[:, list(cores)].mean(axis=0).sum()) * runtime_s
+    mean_w = power_w[:, list(cores)].mean(axis=0)
+    if not np.isfinite(mean_w).all():
+        raise TableError("core_power_w", "has powers that are not known", "leave these cores out")
+    return float(mean_w.sum()) * runtime_s
 
 
 def counter_energy_j(start: float, end: float, unit: str) -> float:

@@ -51,7 +51,10 @@ def observe_one(gpu: Gpu) -> Observation:
         lambda: nvml.nvmlDeviceGetTemperature(gpu.handle, nvml.NVML_TEMPERATURE_GPU)
     )
     clock = gpu.has(lambda: nvml.nvmlDeviceGetClockInfo(gpu.handle, nvml.NVML_CLOCK_GRAPHICS))
-    bits = gpu.has(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle)) or 0
+    bits = gpu.has(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle))
+    if bits is None:  # older drivers know it by its old name
+        old = getattr(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", lambda _: 0)
+        bits = gpu.has(lambda: old(gpu.handle)) or 0
     return Observation(
         None if temperature is None else float(temperature),
         None if clock is None else float(clock),

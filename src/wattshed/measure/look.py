@@ -15,7 +15,7 @@ from wattshed.records import MeterInfo
 
 @dataclass(frozen=True)
 class Look:
-    """What readings of a short look come to; what the checks below look at.
+    """What readings of a short look come to; what the checks look at.
 
     Attributes
     ----------

@@ -37,6 +37,8 @@ def take_options(url: str, known: Collection[str]) -> tuple[str, dict[str, str]]
         raise _no_address(url, str(error)) from None
     if not is_http:
         raise _no_address(url, "it has no host")
+    if "@" in parts.netloc:  # not repeated: what names a meter is kept in files
+        raise ParameterError("meter", "an address with a user", "give http://HOST:PORT without")
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     rest = urlencode([pair for pair in pairs if pair[0] not in known])
     return urlunsplit((*parts[:3], rest, "")), {k: v for k, v in pairs if k in known}

@@ -23,6 +23,7 @@ from wattshed.records import (
     SimulationResults,
 )
 from wattshed.simulate.pairing import NEAR, sentence_of
+from wattshed.tables import Column, check_columns, read_raw
 
 KINDS: dict[str, tuple[str, Any]] = {
     "wattshed/simulation": ("simulation", SimulationResults),
@@ -49,6 +50,13 @@ FIGURES = (
     "energy_per_output_token_j",
 )
 """Figures that are laid side by side, as paths of fields."""
+COLUMNS = (
+    Column("fate", "str", required=True),
+    Column("input_tokens", "int", required=True),
+    Column("output_tokens", "int", required=True),
+    *(Column(f"{part}_energy_j", "float") for part in ("dynamic", "prefill", "decode", "static")),
+)
+"""Of the requests of another run, that they are paired by and compared in."""
 DRAWS = 4000
 Contender = SimulatedPolicy | ReplayedPolicy
 
@@ -82,7 +90,7 @@ def load_others(source: Path, name: str) -> list[Other]:
 
     Raises
     ------
-    FileError
+    FileError, TableError
     """
     path = _file(source)
     try:
@@ -117,11 +125,10 @@ def _table(folder: Path, policy: Contender) -> pl.DataFrame | None:
     for path in sorted(folder.glob("requests-*")):
         if path.suffix not in (".csv", ".parquet"):
             continue
-        table = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else None
-        table = pl.read_parquet(path) if table is None else table
-        names = {"policy", "controller"} <= set(table.columns) and table.height
-        if names and table.row(0)[:2] == (policy.name, policy.controller):
-            return table
+        raw = read_raw(path)
+        named = {"policy", "controller"} <= set(raw.frame.columns)
+        if named and raw.frame.row(0)[:2] == (policy.name, policy.controller):
+            return check_columns(raw, COLUMNS)
     return None
 
 

@@ -63,13 +63,17 @@ def check_url(text: str) -> str:
     ------
     ParameterError
     """
-    cure = "give the address of a gateway, such as http://127.0.0.1:8080"
+    cure = "give the address of a gateway, such as http://127.0.0.1:8080; a key by --key-env"
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ParameterError("--url", f"{text!r}: {error}", cure) from None
+    if url.userinfo:  # reports would repeat it
+        raise ParameterError("--url", "holds a user or a password", cure)
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
         raise ParameterError("--url", repr(text), cure)
+    if url.port is not None and not 0 < url.port < 2**16:
+        raise ParameterError("--url", f"{text!r} names no port", cure)
     return text.rstrip("/").removesuffix("/v1")
 
 

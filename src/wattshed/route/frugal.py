@@ -5,41 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from wattshed.engines.model import BatchingDeployment
-from wattshed.engines.model import Deployment as Engine
-from wattshed.engines.tables import tabulate
+from wattshed.engines.model import OneQueryDeployment
 from wattshed.errors import ParameterError
 from wattshed.fleet import DEFAULT_CLASS, Fleet, Slo
 from wattshed.learning import KEEP_GAIN, part_after
 from wattshed.profiles import predict
 from wattshed.records import Decision, Endpoint, Profile, Request, Served, Told
 from wattshed.replicas import engines_of
-from wattshed.route.frugal_rule import (
-    ENDPOINT,
-    USUAL_OF,
-    WEIGHED,
-    Budgets,
-    Wanted,
-    choose,
-    no_budgets,
-    settle_one,
-    weigh,
-)
+from wattshed.route.desk import Desk, columns_of
+from wattshed.route.frugal_rule import USUAL_OF, Budgets, no_budgets, settle_one
 from wattshed.route.outlook import Outlook, forecast
 from wattshed.route.policy import FilteredPolicy, Tell
 
 ONE = np.ones(1, np.int64)
 REMEMBERED = 65_536
 """Costs of queries alone that are kept."""
+INF = math.inf
+BY_NAME = attrgetter("name")
+PROMISED = "ttft", "tbt", "e2e"
+Limits = tuple[float, float, float]
+"""On TTFT, TBT and E2E; inf for none."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +73,28 @@ class _Charge(NamedTuple):
     sent_s: float
 
 
-class _Seen(NamedTuple):
-    """What a decision is made from."""
+class _Seen(msgspec.Struct, frozen=True):
+    """What a decision found; called, it tells it."""
 
     order: list[Endpoint]
-    rows: Any
-    wanted: Wanted
+    weighed: bytes
+    limits: Limits
     keep: float
-    budgets: Budgets
+    late: float
+
+    def __call__(self) -> Told:
+        ttft_s, tbt_s, joules, price_j = columns_of(self.weighed)
+        limits_s = {name: s for name, s in zip(PROMISED, self.limits, strict=True) if s < INF}
+        return Told(
+            [endpoint.name for endpoint in self.order],
+            joules,
+            price_j,
+            ttft_s,
+            tbt_s,
+            limits_s,
+            self.keep,
+            self.late,
+        )
 
 
 class Frugal(FilteredPolicy):
@@ -123,17 +132,23 @@ class Frugal(FilteredPolicy):
         self._aim = aim or Aim()
         self._packs, self._keep = packs, 1.0 - self._aim.headroom
         self._promises = fleet.slo if promises is None else promises
+        self._limits = {name: _limits(slo) for name, slo in self._promises.items()}
+        self._usual_limits = self._limits.get(DEFAULT_CLASS, _limits(Slo()))
         self._budgets = budgets or no_budgets(len(fleet.deployments))
+        self._charges = len(self._budgets.queue) > 0
         self._tenants = dict(tenants or {})
         self._charged: dict[str, _Charge] = {}
         self._usual: tuple[float, float] | None = None
         engines = engines_of(fleet.deployments, ONE, ONE)
-        self._tables, first = tabulate(engines)
-        self._blank = _blank(engines, first[1:] - 1)
-        self._waking = [_waking(engine) for engine in engines]
+        self._desk = Desk(engines, self._budgets)
         self._kind = {d.name: k for k, d in enumerate(fleet.deployments)}
+        self._one_query = [
+            (k, engine.name)
+            for k, engine in enumerate(engines)
+            if isinstance(engine, OneQueryDeployment)
+        ]
         self._alone_cost = lru_cache(REMEMBERED)(self._cost_alone)
-        self._last: _Seen | None = None
+        self._last: Tell | None = None
 
     def remember(self, sizes: int) -> None:
         """See `FilteredPolicy.remember`."""
@@ -151,62 +166,49 @@ class Frugal(FilteredPolicy):
 
     def told(self) -> Tell | None:
         """See `Telling`."""
-        return None if self._last is None else partial(_told, self._tables, self._last)
+        return self._last
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
-        order = sorted(found, key=attrgetter("name"))
-        rows = self._rows(order, request, outlook)
-        wanted = self._wanted(request)
-        budgets = self._budgets
-        if len(budgets.queue):  # as they are before this request
-            budgets = budgets._replace(queue=budgets.queue.copy())
-        self._last = _Seen(order, rows, wanted, self._keep, budgets)
-        index, joules = choose(self._tables, rows, wanted, self._keep, self._packs, self._budgets)
-        if len(self._budgets.queue):
+        order = sorted(found, key=BY_NAME)
+        limits, late, tenant = self._want(request, outlook)
+        desk, keep = self._desk, self._keep
+        index, joules = desk.choose(order, self._kind, keep, self._packs)
+        self._last = _Seen(order, desk.weighed(len(order)), limits, keep, late)
+        chosen = order[index]
+        if self._charges:
             if request.id in self._charged:  # sent once more
                 joules += self._charged[request.id].joules
-            kind = self._kind[order[index].deployment]
-            self._charged[request.id] = _Charge(kind, wanted.tenant, joules, wanted.now_s)
-        return Decision(order[index].name)
+            kind = self._kind[chosen.deployment]
+            self._charged[request.id] = _Charge(kind, tenant, joules, request.arrival_s)
+        return Decision(chosen.name)
 
-    def _wanted(self, request: Request) -> Wanted:
+    def _want(self, request: Request, outlook: Outlook) -> tuple[Limits, float, int]:
+        """Write a request down; its limits, the length that they are kept for, and its tenant."""
         m, n = request.input_tokens, forecast(request)
-        late = n if request.late_output_tokens is None else request.late_output_tokens
-        before = self._usual or (float(m), n)
-        self._usual = (
-            before[0] + USUAL_OF * (m - before[0]),
-            before[1] + USUAL_OF * (n - before[1]),
-        )
-        slo = self._promises.get(request.slo_class, self._promises.get(DEFAULT_CLASS, Slo()))
-        limits = (slo.ttft_s, slo.tbt_s, slo.e2e_s)
-        ttft, tbt, e2e = (np.inf if limit is None else limit for limit in limits)
-        due = np.inf if request.deadline_s is None else request.deadline_s
-        tenant = self._tenants.get(request.tenant, -1)
-        limits = (ttft, tbt, min(e2e, due))
-        every = self._aim.every_token
-        return Wanted(m, n, late, *limits, every, *self._usual, tenant, request.arrival_s)
+        late = request.late_output_tokens
+        if late is None:
+            late = n
+        usual_m, usual_n = self._usual or (float(m), n)
+        usual_m += USUAL_OF * (m - usual_m)
+        usual_n += USUAL_OF * (n - usual_n)
+        self._usual = usual_m, usual_n
+        limits = self._limits_of(request)
+        tenant = self._tenants.get(request.tenant, -1) if self._tenants else -1
+        every, now_s = self._aim.every_token, request.arrival_s
+        self._desk.want((m, n, late, *limits, every, usual_m, usual_n, tenant, now_s))
+        for kind, name in self._one_query:
+            if name in outlook.runtime_s:
+                runtime_s = outlook.runtime_s[name]
+                first_s, energy_j = self._alone_cost(kind, m, n)
+                self._desk.alone(kind, runtime_s, energy_j, min(first_s, runtime_s))
+        return limits, late, tenant
 
-    def _rows(self, order: list[Endpoint], request: Request, outlook: Outlook) -> Any:
-        """The endpoints as the rule reads them."""
-        kinds = [self._kind[e.deployment] for e in order]
-        rows = self._blank[kinds]
-        rows["batch"] = [e.running for e in order]
-        rows["held"] = [e.context_tokens for e in order]
-        rows["waiting"] = [e.waiting for e in order]
-        rows["backlog"] = [e.prompt_tokens for e in order]
-        rows["load"] = rows["batch"] + rows["waiting"]
-        for i, endpoint in enumerate(order):
-            if endpoint.asleep:
-                rows["extra_s"][i], rows["extra_j"][i] = self._waking[kinds[i]]
-        for kind in set(kinds):
-            if self._blank["alone"][kind]:
-                mine = rows["kind"] == kind
-                runtime_s = outlook.runtime_s[self.fleet.deployments[kind].name]
-                first_s, energy_j = self._alone_cost(kind, request.input_tokens, forecast(request))
-                rows["runtime_s"][mine] = runtime_s
-                rows["first_s"][mine] = min(first_s, runtime_s)
-                rows["energy_j"][mine] = energy_j
-        return rows
+    def _limits_of(self, request: Request) -> Limits:
+        limits = self._limits.get(request.slo_class, self._usual_limits)
+        if request.deadline_s is None:
+            return limits
+        ttft, tbt, e2e = limits
+        return ttft, tbt, min(e2e, request.deadline_s)
 
     def _cost_alone(self, kind: int, m: int, n: float) -> tuple[float, float]:
         """r(m, 1) and gross energy where a query is served alone."""
@@ -217,45 +219,11 @@ class Frugal(FilteredPolicy):
         return first_s, float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
 
 
-def _told(tables: Any, seen: _Seen) -> Told:
-    """What a decision predicted of each endpoint."""
-    found, wanted = np.zeros(len(seen.rows), WEIGHED), seen.wanted
-    weigh(tables, seen.rows, wanted, seen.budgets, found)
-    joules, price_j, ttft_s, tbt_s = (
-        found[name].tolist() for name in ("joules", "price_j", "ttft_s", "tbt_s")
+def _limits(slo: Slo) -> Limits:
+    ttft, tbt, e2e = (
+        INF if limit is None else limit for limit in (slo.ttft_s, slo.tbt_s, slo.e2e_s)
     )
-    limits = {"ttft": wanted.ttft_s, "tbt": wanted.tbt_s, "e2e": wanted.e2e_s}
-    return Told(
-        [endpoint.name for endpoint in seen.order],
-        joules,
-        price_j,
-        ttft_s,
-        tbt_s,
-        {name: limit for name, limit in limits.items() if limit < np.inf},
-        seen.keep,
-        wanted.n_late,
-    )
-
-
-def _blank(engines: Sequence[Engine], clock: NDArray[np.int64]) -> Any:
-    """What of the rows of `ENDPOINT` is the same for all endpoints of an engine (K,)."""
-    rows = np.zeros(len(engines), ENDPOINT)
-    rows["kind"] = np.arange(len(engines))
-    rows["idle_w"] = [engine.idle_power_w for engine in engines]
-    for row, engine, f in zip(rows, engines, clock, strict=True):
-        row["alone"] = not isinstance(engine, BatchingDeployment)
-        if isinstance(engine, BatchingDeployment):
-            row["f"], row["max_batch"], row["chunk"] = f, engine.max_batch, engine.chunk_tokens
-            row["kv"] = engine.kv_tokens
-    return rows
-
-
-def _waking(engine: Engine) -> tuple[float, float]:
-    """Seconds and joules until an engine that sleeps can begin; the idling it saved is forgone."""
-    if not isinstance(engine, BatchingDeployment) or engine.sleep is None:
-        return 0.0, 0.0
-    s = engine.sleep
-    return s.ready_s, s.ready_energy_j + s.after_s * (engine.idle_power_w - s.power_w)
+    return ttft, tbt, e2e
 
 
 def frugal(

@@ -13,28 +13,6 @@ import numpy as np
 from wattshed.compiled import compiled, inlined
 from wattshed.engines.rules import decode_above, decode_step, prompt_above, prompt_steps
 
-ENDPOINT = np.dtype(
-    [
-        ("kind", "i8"),
-        ("alone", "?"),  # serves one query at a time
-        ("f", "i8"),
-        ("max_batch", "i8"),
-        ("chunk", "i8"),
-        ("kv", "i8"),
-        ("idle_w", "f8"),
-        ("batch", "i8"),
-        ("held", "i8"),
-        ("waiting", "i8"),
-        ("backlog", "i8"),
-        ("extra_s", "f8"),
-        ("extra_j", "f8"),
-        ("load", "f8"),
-        ("runtime_s", "f8"),  # of the request alone, by the forecast
-        ("energy_j", "f8"),
-        ("first_s", "f8"),
-    ]
-)
-"""An endpoint as `choose` reads it; see `Seen`."""
 USUAL_OF = 1.0 / 256.0
 """Weight of a new request in the means of requests lately."""
 SURE = 2.0
@@ -120,10 +98,6 @@ class Wanted(NamedTuple):
     usual_n: float
     tenant: int
     now_s: float
-
-
-WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price_j", "f8")])
-"""What `weigh` finds of an endpoint."""
 
 
 @inlined
@@ -306,90 +280,3 @@ def better(one: Any, other: Any, packs: bool) -> bool:
 def usual_after(usual: float, latest: float) -> float:
     """Mean over the requests lately."""
     return usual + USUAL_OF * (latest - usual)
-
-
-@inlined
-def seen_of(row: Any) -> Seen:
-    """A row of `ENDPOINT` as the rule sees it."""
-    return Seen(
-        row.f,
-        row.max_batch,
-        row.chunk,
-        row.kv,
-        row.idle_w,
-        row.batch,
-        row.held,
-        row.waiting,
-        row.backlog,
-        row.extra_s,
-        row.extra_j,
-    )
-
-
-@inlined
-def alone_tbt_s(row: Any, wanted: Any) -> float:
-    """Time between tokens of an endpoint that serves one query at a time."""
-    return float((row.runtime_s - row.first_s) / max(wanted.n - 1.0, 1.0))
-
-
-@compiled
-def choose(
-    tables: Any, rows: Any, wanted: Any, keep: float, packs: bool, budgets: Any
-) -> tuple[int, float]:
-    """The best of some endpoints, or -1, and the joules that budgets were charged with.
-
-    Parameters
-    ----------
-    tables : Tables
-    rows : array of ENDPOINT (N,)
-    wanted : Wanted
-    keep : float
-        Part of the limits that may be used.
-    packs : bool
-    budgets : Budgets
-    """
-    best, bid, spent = -1, Bid(np.inf, np.inf, np.inf), 0.0
-    for i in range(len(rows)):
-        row = rows[i]
-        seen = seen_of(row)
-        if row.alone:
-            ttft_s = row.load * row.runtime_s + row.first_s
-            lateness = late_by(wanted, ttft_s, alone_tbt_s(row, wanted))
-            joules = row.energy_j - row.idle_w * row.runtime_s
-        else:
-            lateness, joules = np.inf, joules_of(tables, seen, wanted)
-        total = joules + price_of(budgets, row.kind, wanted, joules)
-        if best >= 0 and not packs and bid.lateness <= 1.0 and total > bid.joules:
-            continue  # no better, whatever its lateness
-        if not row.alone:
-            lateness = lateness_of(tables, seen, wanted)
-        other = Bid(lateness / keep, total, row.load)
-        if best < 0 or better(other, bid, packs):
-            best, bid, spent = i, other, joules
-    if best >= 0:
-        spend(budgets, rows[best].kind, wanted, spent)
-    return best, spent
-
-
-@compiled
-def weigh(tables: Any, rows: Any, wanted: Any, budgets: Any, found: Any) -> None:
-    """What `choose` makes of each endpoint, for people who ask later.
-
-    Parameters
-    ----------
-    tables, rows, wanted, budgets
-        See `choose`.
-    found : array of WEIGHED (N,)
-        Written.
-    """
-    for i in range(len(rows)):
-        row = rows[i]
-        seen = seen_of(row)
-        if row.alone:
-            ttft_s, tbt_s = row.load * row.runtime_s + row.first_s, alone_tbt_s(row, wanted)
-            joules = row.energy_j - row.idle_w * row.runtime_s
-        else:
-            ttft_s, tbt_s = latencies_of(tables, seen, wanted)
-            joules = joules_of(tables, seen, wanted)
-        found[i].ttft_s, found[i].tbt_s, found[i].joules = ttft_s, tbt_s, joules
-        found[i].price_j = price_of(budgets, row.kind, wanted, joules)

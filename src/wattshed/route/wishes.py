@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 
 from msgspec import structs
 
 from wattshed.fleet import Fleet
 from wattshed.records import Decision, Endpoint, Request
 from wattshed.route.frugal import Frugal
-from wattshed.route.frugal_rule import choose
 from wattshed.route.outlook import Outlook
 from wattshed.route.policy import FilteredPolicy, send_to_first
 from wattshed.signals import intensity_at
@@ -71,14 +71,13 @@ class Greenest(Frugal):
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
         order = sorted(found, key=lambda e: (e.deployment, e.name))
-        rows = self._rows(order, request, outlook)
-        wanted = self._wanted(structs.replace(request, slo_class="", deadline_s=None))
+        self._want(structs.replace(request, slo_class="", deadline_s=None), outlook)
         factors = self._factors(request.arrival_s) if self._factors else {}
         costs, best = {}, {}
-        for name in dict.fromkeys(e.deployment for e in order):
-            mine = [i for i, e in enumerate(order) if e.deployment == name]
-            index, joules = choose(self._tables, rows[mine], wanted, 1.0, False, self._budgets)
-            costs[name], best[name] = joules * factors.get(name, 1.0), order[mine[index]].name
+        for name, those in groupby(order, key=lambda e: e.deployment):
+            mine = list(those)
+            index, joules = self._desk.choose(mine, self._kind, 1.0, packs=False)
+            costs[name], best[name] = joules * factors.get(name, 1.0), mine[index].name
         return Decision(best[min(costs, key=costs.__getitem__)], "", costs)
 
 

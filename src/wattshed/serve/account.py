@@ -12,11 +12,12 @@ import heapq
 import math
 from dataclasses import dataclass, field
 
+import msgspec
+
 from wattshed.records import Endpoint
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """A request that an endpoint works on.
 
     Attributes
@@ -40,7 +41,7 @@ class Flight:
     shares: float = 0.0
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Account:
     """What one endpoint works on.
 
@@ -75,9 +76,11 @@ class Account:
         """A request is sent."""
         self._integrate(now_s)
         flight = Flight(input_tokens)
-        self.waiting += 1
-        self.most = max(self.most, self.in_flight)
-        self.most_waiting = max(self.most_waiting, self.waiting)
+        waiting = self.waiting = self.waiting + 1
+        if waiting > self.most_waiting:  # noqa: PLR1730 - `max` takes as long as all the rest
+            self.most_waiting = waiting
+        if waiting + self.running > self.most:  # noqa: PLR1730 - as above
+            self.most = waiting + self.running
         self.prompt_tokens += input_tokens
         return flight
 
@@ -118,7 +121,8 @@ class Account:
         """It has ended, however. Ending twice is no matter."""
         if flight.ended:
             return
-        self.advance(now_s)
+        if self._unseen:
+            self.advance(now_s)
         self._integrate(now_s)
         flight.ended = True
         if flight.running:
@@ -143,18 +147,18 @@ class Account:
 
     def advance(self, now_s: float) -> None:
         """Take prompts of which nothing is seen as processed when they are due."""
-        while self._unseen and self._unseen[0][0] <= now_s:
-            due_s, _, flight = heapq.heappop(self._unseen)
+        unseen = self._unseen
+        while unseen and unseen[0][0] <= now_s:
+            due_s, _, flight = heapq.heappop(unseen)
             self.run(flight, due_s)
 
     def state(self, name: str, deployment: str, *, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
         running, waiting = self.running, self.waiting
         if self.alone:
-            running, waiting = min(1, self.in_flight), max(0, self.in_flight - 1)
-        return Endpoint(
-            name, deployment, running, waiting, healthy, self.context_tokens, self.prompt_tokens
-        )
+            running, waiting = min(1, running + waiting), max(0, running + waiting - 1)
+        held, backlog = self.context_tokens, self.prompt_tokens
+        return Endpoint(name, deployment, running, waiting, healthy, held, backlog)
 
     def _integrate(self, now_s: float) -> None:
         """The time that falls to each of those that run."""

@@ -68,9 +68,9 @@ def usage_of(document: bytes) -> bytes:
     return b"" if raw == b"null" else raw
 
 
-def put_energy(document: bytes, energy: dict[str, Any]) -> bytes:
-    """Add ``energy`` to the usage of a JSON object that has one."""
-    raw = usage_of(document)
+def put_energy(document: bytes, energy: dict[str, Any], usage: bytes | None = None) -> bytes:
+    """Add ``energy`` to the usage of a JSON object that has one, which `usage_of` may have told."""
+    raw = usage_of(document) if usage is None else usage
     return _replace(document, "usage", raw, _with_energy(raw, msgspec.json.encode(energy)))
 
 
@@ -91,20 +91,24 @@ def put_usage(document: bytes, usage: dict[str, Any]) -> bytes:
 
 
 def _with_energy(raw: bytes, energy: bytes) -> bytes:
-    fields = _OBJECT.decode(raw)
-    if "energy" in fields:  # of a gateway behind this one: ours covers it
-        return msgspec.json.encode({**fields, "energy": msgspec.Raw(energy)})
+    if b"energy" in raw or b"\\" in raw:  # of a gateway behind this one: ours covers it
+        fields = _OBJECT.decode(raw)
+        if "energy" in fields:
+            return msgspec.json.encode({**fields, "energy": msgspec.Raw(energy)})
     end = raw.rindex(b"}")
-    return raw[:end] + (b"," if fields else b"") + b'"energy":' + energy + raw[end:]
+    comma = b"," if raw[1:end].strip() else b""
+    return b'%b%b"energy":%b%b' % (raw[:end], comma, energy, raw[end:])
 
 
 def _replace(document: bytes, name: str, old: bytes, new: bytes) -> bytes:
     """Another value for a top-level name: the only one, or the one whose change shows there."""
+    place = document.rfind(old)
+    if document.find(old) == place:
+        return document[:place] + new + document[place + len(old) :]
     found = NAMED[name].finditer(document)
-    places = [m.end() for m in found if document.startswith(old, m.end())]
-    for place in places:
+    for place in [m.end() for m in found if document.startswith(old, m.end())]:
         changed = document[:place] + new + document[place + len(old) :]
-        if len(places) == 1 or bytes(_OBJECT.decode(changed)[name]) == new:
+        if bytes(_OBJECT.decode(changed)[name]) == new:
             return changed
     # The name is spelled with escapes: legal, and never seen.
     return msgspec.json.encode({**_OBJECT.decode(document), name: msgspec.Raw(new)})

@@ -12,7 +12,6 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -57,7 +56,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
 
     pages, recent = Pages(gateway), Recent()
     gateway.observers.append(recent.observe)
-    recent.followers.append(RecordMetrics(pages.registry).observe)
+    recent.followers += [pages.observe, RecordMetrics(pages.registry).observe]
     gateway.metering.observers.append(Wholes(recent).observe)
     app = Application(
         gateway,
@@ -79,7 +78,7 @@ def gateway_app(gateway: Gateway, reloader: Reloader | None = None) -> Starlette
 
 
 class Application(Starlette):
-    """An application whose requests for answers pass by its routes and all but one middleware.
+    """An application whose requests for answers pass by its routes and its middleware.
 
     Parameters
     ----------
@@ -90,12 +89,12 @@ class Application(Starlette):
 
     def __init__(self, gateway: Gateway, **settings: Any) -> None:
         super().__init__(**settings)
-        self._answer = ServerErrorMiddleware(gateway, handler=_broken)
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in PATHS:
-            await self._answer(scope, receive, send)
+            await self._gateway(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -105,7 +104,7 @@ class Pages:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway, self._metrics = gateway, Metrics(gateway)
-        gateway.observers.append(self._metrics.observe)
+        self.observe = self._metrics.observe
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -134,7 +133,8 @@ class Pages:
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
         if not may_look(self._gateway, request):
-            return _error(RefusedError(403, "metrics need an API key from other machines"))
+            message = "metrics need an API key from other machines"
+            return _error(RefusedError(403, message, "key_required"))
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

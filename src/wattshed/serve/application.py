@@ -14,8 +14,7 @@ from wattshed.serve.keys import load_keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.reload import Reloader
 from wattshed.serve.settings import Settings
-from wattshed.serve.setup import deciding
-from wattshed.serve.target import Targets
+from wattshed.serve.setup import deciding, make_setup
 
 
 def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
@@ -79,11 +78,11 @@ def gateway(  # noqa: PLR0913 - each is one thing that may be chosen
     decider_of = deciding(policy, default_policy, shadow=shadow, plan=plan, canary=trial)
     loaded = fleet if isinstance(fleet, Fleet) else load_fleet(fleet)
     decider = decider_of(loaded)
-    Targets(loaded)  # refuses a fleet without addresses before anything is opened
+    # Refuses a fleet without addresses, or meters, before a ledger is there.
+    setup = make_setup(loaded, decider)
     known = None if keys is None else load_keys(Path(keys))
-    made = Gateway(
-        loaded, decider, Ledger(ledger), settings or Settings(loopback=False), keys=known
-    )
+    limits = settings or Settings(loopback=False)
+    made = Gateway(loaded, decider, Ledger(ledger), limits, keys=known, setup=setup)
     file = None if isinstance(fleet, Fleet) else Reloader(Path(fleet), decider_of)
     app = gateway_app(made, file)
     app.state.gateway = made

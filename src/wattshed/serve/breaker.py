@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(slots=True)
 class Breaker:
     """Opens after failures in a row, then lets one request through now and then.
 

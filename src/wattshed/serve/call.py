@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from wattshed.fleet import DEFAULT_CLASS, Slo
 from wattshed.records import Request
@@ -17,6 +18,10 @@ from wattshed.serve.keys import Holder
 from wattshed.serve.receipt import Receipt
 from wattshed.serve.setup import Setup
 from wattshed.serve.target import Target
+
+_json = msgspec.json.Encoder().encode
+NOT_COUNTED = (None,) * len(Usage.__struct_fields__)
+NO_ENERGY = (None,) * len(Receipt.__struct_fields__)
 
 
 @dataclass(eq=False)
@@ -69,6 +74,8 @@ class Call:
         after the first byte, or ``left`` by its client.
     reason : str or None
         Code of the error that the gateway answered with.
+    kept : bool or None
+        See `kept`; known once the call has ended.
     """
 
     id: str
@@ -96,6 +103,7 @@ class Call:
     outcome: str = "failed"
     reason: str | None = None
     status: int = 0
+    kept: bool | None = None
 
     @property
     def arrival_s(self) -> float:
@@ -113,13 +121,15 @@ def kept(call: Call) -> bool | None:
     None where nothing is promised, or what is promised was not seen: the first token of an answer
     that was not streamed.
     """
-    slo = call.setup.fleet.slo
+    slo, deadline_s = call.setup.fleet.slo, call.request.deadline_s
+    if not slo and deadline_s is None:
+        return None
     promise = slo.get(call.request.slo_class, slo.get(DEFAULT_CLASS, Slo()))
     limits = [
         (promise.ttft_s, call.since(call.first_s)),
         (promise.tbt_s, mean_gap_s(call)),
         (promise.e2e_s, call.since(call.end_s)),
-        (call.request.deadline_s, call.since(call.end_s)),
+        (deadline_s, call.since(call.end_s)),
     ]
     stated = [(limit, value) for limit, value in limits if limit is not None]
     if not stated or any(value is None for _, value in stated):
@@ -140,47 +150,41 @@ def candidates_of(call: Call) -> dict[str, Any]:
     return {**call.weighed, "told": tell()} if tell else call.weighed
 
 
-def row_of(call: Call) -> dict[str, Any]:
-    """The row of the ledger."""
-    request, used, receipt, choice = call.request, call.used, call.receipt, call.choice
+def row_of(call: Call) -> tuple[Any, ...]:
+    """The row of the ledger: what its table `requests` has, in the order of its columns."""
+    request, choice, target = call.request, call.choice, call.target
+    ask, first_s, began_s = call.ask, call.first_s, request.arrival_s
     shadow = choice.shadow if choice else None
-    energy = receipt.words() if receipt else {}
-    return {
-        "id": call.id,
-        "arrived_at": call.arrived_at,
-        "sent_s": call.since(call.sent_s),
-        "first_s": call.since(call.first_s),
-        "end_s": call.since(call.end_s),
-        "tenant": request.tenant,
-        "path": call.ask.path,
-        "model": call.ask.model,
-        "slo_class": request.slo_class,
-        "deadline_s": request.deadline_s,
-        "policy": choice.policy if choice else None,
-        "endpoint": call.target.name if call.target else None,
-        "deployment": call.target.deployment.name if call.target else None,
-        "shadow_endpoint": shadow.endpoint if shadow else None,
-        "candidates": msgspec.json.encode(candidates_of(call)).decode(),
-        "tried": msgspec.json.encode(call.tried).decode(),
-        "input_estimate": request.input_tokens,
-        "expected_output_tokens": request.expected_output_tokens,
-        "late_output_tokens": request.late_output_tokens,
-        "input_tokens": used.input_tokens if used else None,
-        "output_tokens": used.output_tokens if used else None,
-        "tokens_counted": used.counted if used else None,
-        "joules": energy.get("joules"),
-        "idle_joules": energy.get("idle_joules"),
-        "low_joules": energy.get("low"),
-        "high_joules": energy.get("high"),
-        "energy_method": energy.get("method"),
-        "boundary": energy.get("boundary"),
-        "extrapolated": receipt.extrapolated if receipt else None,
-        "kept": kept(call),
-        "outcome": call.outcome,
-        "status": call.status,
-        "energy_weight": request.energy_weight,
-        "greenest": request.greenest,
-        "arm": choice.arm if choice else None,
-        "reason": call.reason,
-        "stands_for": None,
-    }
+    used = NOT_COUNTED if call.used is None else astuple(call.used)
+    energy = NO_ENERGY if call.receipt is None else astuple(call.receipt)
+    return (
+        call.id,
+        call.arrived_at,
+        None if call.sent_s is None else call.sent_s - began_s,
+        None if first_s is None else first_s - began_s,
+        None if call.end_s is None else call.end_s - began_s,
+        request.tenant,
+        ask.path,
+        ask.model,
+        request.slo_class,
+        request.deadline_s,
+        choice.policy if choice else None,
+        target.name if target else None,
+        target.deployment.name if target else None,
+        shadow.endpoint if shadow else None,
+        _json(candidates_of(call)).decode(),
+        _json(call.tried).decode() if call.tried else "{}",
+        request.input_tokens,
+        request.expected_output_tokens,
+        request.late_output_tokens,
+        *used,  # input_tokens, output_tokens, tokens_counted
+        *energy,  # joules, idle, low, high, energy_method, boundary, extrapolated
+        call.kept,
+        call.outcome,
+        call.status,
+        request.energy_weight,
+        request.greenest,
+        choice.arm if choice else None,
+        call.reason,
+        None,  # stands_for
+    )

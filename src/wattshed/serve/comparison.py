@@ -43,7 +43,8 @@ def comparisons_of(rows: pl.DataFrame) -> list[LedgerComparison]:
     Parameters
     ----------
     rows : DataFrame
-        Of a ledger, with `wattshed.serve.summary.COLUMNS`. Those of no group play no part.
+        Of a ledger, in order of arrival, with `wattshed.serve.summary.COLUMNS`. Those of no group
+        play no part.
     """
     compared = rows.filter(pl.col("arm").is_not_null() & pl.col("policy").is_not_null())
     control = compared.filter(pl.col("arm") == CONTROL).partition_by("policy", as_dict=True)
@@ -52,7 +53,14 @@ def comparisons_of(rows: pl.DataFrame) -> list[LedgerComparison]:
         _compare(str(ours), str(theirs), control[ours,], canary[theirs,])
         for (ours,) in sorted(control)
         for (theirs,) in sorted(canary)
+        if _meet(control[ours,]["arrived_at"], canary[theirs,]["arrived_at"])
     ]
+
+
+def _meet(one: pl.Series, other: pl.Series) -> bool:
+    """Whether the times of two groups overlap: those of two trials, one after the other, do not."""
+    firsts, lasts = (one.item(0), other.item(0)), (one.item(-1), other.item(-1))
+    return bool(max(firsts) <= min(lasts))
 
 
 def _compare(
@@ -142,7 +150,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     p = successes / count
     middle = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def newcombe(one: tuple[int, int], other: tuple[int, int]) -> Interval:

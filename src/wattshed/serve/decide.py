@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
@@ -28,8 +29,7 @@ PROMISING = ("frugal", "packed")
 """Policies that are told the promises: they serve late rather than not at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What was decided.
 
     Attributes
@@ -119,7 +119,7 @@ class Decider:
         """Where a request goes; see `Policy.decide`."""
         name, decides, arm = self._who(request)
         decision = decides.decide(request, endpoints, now_s)
-        telling = self._telling.get(name)
+        telling = self._telling.get(name) if decision.endpoint else None
         tell = telling.told() if telling else None
         shadow = self._shadow.decide(request, endpoints, now_s) if self._shadow else None
         return Choice(decision, name, shadow, arm, tell)
@@ -132,8 +132,10 @@ class Decider:
         wished = None if self.is_off else self._wishes.policy(request)
         if wished is not None:
             return *wished, None
-        arm = None if self.is_off or self.canary is None else self.canary.group(request.id)
-        name = self.canary.policy if self.canary and arm == CANARY else self.active
+        name, arm, canary = self.active, None, self.canary
+        if canary is not None and not self.is_off:
+            arm = canary.group(request.id)
+            name = canary.policy if arm == CANARY else name
         return name, self._policies[name], arm
 
     def finished(self, served: Served, policy: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from msgspec import structs
 
+from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet, load_fleet
 from wattshed.records import Upstream
 from wattshed.serve.background import background
@@ -24,7 +26,14 @@ def demo_fleet(speed: float = 1.0) -> Iterator[Fleet]:
     ----------
     speed : float
         How many times faster than their profiles say. Energies stay those of the profiles.
+
+    Raises
+    ------
+    ParameterError
+        If that is no number above 0.
     """
+    if not 0 < speed < math.inf:
+        raise ParameterError("--speed", f"{speed:g}", "give a number above 0")
     fleet = load_fleet(FLEET)
     with ExitStack() as stack:
         urls = [stack.enter_context(background(simulated_app(d, speed))) for d in fleet.deployments]

@@ -96,6 +96,12 @@ class Drifts:
                 )
             (self._alarmed.add if each.alarm else self._alarmed.discard)(each.endpoint)
 
+    def forget(self, endpoints: Iterable[str]) -> None:
+        """Begin anew: what was known is of a profile, or a meter, that was replaced."""
+        for endpoint in endpoints:
+            self._known.pop(endpoint, None)
+            self._alarmed.discard(endpoint)
+
     def found(self) -> list[LedgerDrift]:
         """Of each endpoint that has any."""
         drifts = (drift.found(name) for name, drift in list(self._known.items()))

@@ -59,6 +59,8 @@ KNOWN = frozenset(
 )
 BEGINS = tuple(sorted({name.removesuffix(TOTAL) for name in KNOWN}))
 """Of their lines: pages are long, and 64 of them may come each second."""
+LARGEST = 1e9
+"""Number of requests that is none: what is larger, infinite or not a number."""
 RANKS = frozenset(("tp_rank", "pp_rank", "moe_ep_rank", "pid"))
 """Labels of processes that work on the same requests."""
 
@@ -166,7 +168,7 @@ def _first(by_name: dict[str, list[Sample]], names: Iterable[str]) -> list[float
     parts: dict[frozenset[tuple[str, str]], float] = {}
     for sample in found:
         value = float(sample.value)
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value <= LARGEST:
             raise ValueError(f"{sample.name} is {value:g}")
         key = frozenset((k, v) for k, v in sample.labels.items() if k not in RANKS)
         parts[key] = max(value, parts.get(key, 0.0))

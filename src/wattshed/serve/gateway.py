@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from wattshed.fleet import Fleet
@@ -26,18 +25,19 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
-from wattshed.serve.reply import ClientLeftError, Reply, attended, read_body
+from wattshed.serve.reply import ClientLeftError, Presence, Reply, named, read_body
 from wattshed.serve.retries import Retries
 from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
 from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import BytesPerToken, TokenEstimator
-from wattshed.serve.upstream import Pool, UpstreamError, check_status
+from wattshed.serve.upstream import Pool, check_status
+from wattshed.serve.upstream_error import UpstreamError
 from wattshed.serve.waiting import WaitingRoom
 
 log = logging.getLogger("wattshed.serve")
 UNTRACED = nullcontext()
-SIMULATED = "x-simulated"
+SIMULATED = b"x-simulated"
 """Header of answers that no real engine made."""
 
 
@@ -146,32 +146,48 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        limits = self.settings
-        reply = Reply(send, limits.stall_s)
-        newcomer = Newcomer(scope["path"], Headers(scope=scope), self.wall())
+        reply = Reply(send, self.settings.stall_s)
         try:
-            newcomer.holder = self.identify(newcomer.headers)
-            body = await read_body(scope, receive, limits.max_body_bytes, limits.stall_s)
+            call = await self._take_in(scope, receive, reply)
+            if call is not None:
+                await self._attend(call, Presence(scope, receive, reply), reply)
+        except Exception as error:
+            if not reply.started:
+                message = f"the gateway failed: {type(error).__name__}"
+                await reply.refuse(RefusedError(500, message, "internal_error"))
+            raise
+
+    async def _take_in(self, scope: Scope, receive: Receive, reply: Reply) -> Call | None:
+        """Read a request; None if there is nothing more to do for it."""
+        limits, headers = self.settings, named(scope["headers"])
+        newcomer = Newcomer(scope["path"], headers, self.wall())
+        try:
+            newcomer.holder = self.identify(headers)
+            length = headers.get("content-length", "0")
+            body = await read_body(receive, length, limits.max_body_bytes, limits.stall_s)
             self._check_ledger()
-            call = self.intake.take_in(newcomer, body, self.setup)
+            return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:
             self.door.turn_away(newcomer, refused, self.intake.new_id(), self.clock())
             await reply.refuse(refused)
-            return
         except ClientLeftError:
-            return
-        with attended(receive, reply) as presence:
-            try:
-                await self._answer(call, reply)
-            except ClientLeftError:
-                call.outcome = "left"
-            except asyncio.CancelledError:
-                if not presence.left:
-                    await self._stop(call, reply)
-                    raise
-                call.outcome = "left"
-            finally:
-                self._finish(call, reply)
+            pass
+        return None
+
+    async def _attend(self, call: Call, presence: Presence, reply: Reply) -> None:
+        """Answer a call while its client is there."""
+        try:
+            await self._answer(call, reply)
+        except ClientLeftError:
+            call.outcome = "left"
+        except asyncio.CancelledError:
+            if not presence.left:
+                await self._stop(call, reply)
+                raise
+            call.outcome = "left"
+        finally:
+            presence.end()
+            self._finish(call, reply)
 
     def identify(self, headers: Mapping[str, str]) -> Holder | None:
         """Whose key came with a request; None where there are no keys.
@@ -265,16 +281,19 @@ class Gateway:
         body = engine_body(ask, target.engine_model(), upstream.drops)
         said = False
         try:
-            async with self.pool.post(
+            response = await self.pool.post(
                 target, ask.path, body, call.forward, upstream.first_byte_s
-            ) as response:
+            )
+            try:
                 check_status(response)
-                call.simulated = SIMULATED in response.headers
+                call.simulated = bool(response.header(SIMULATED))
                 receipts = call.setup.targets.receipts[target.deployment.name]
                 relay = Relay(
                     call, target, flight, reply, receipts, self.intake.estimator, self.clock
                 )
                 await relay.answer(response)
+            finally:
+                response.close()
             target.breaker.worked()
             said = True
         except UpstreamError as error:
@@ -285,8 +304,9 @@ class Gateway:
         finally:
             if not said:
                 target.breaker.gave_up()
-            target.account.end(flight, self.clock())
-            left(stay, call, self.clock())
+            now = self.clock()
+            target.account.end(flight, now)
+            left(stay, call, now)
             if self.waiting.waiting:
                 self.waiting.wake(self._models_of(target))
 
@@ -296,14 +316,15 @@ class Gateway:
     def _finish(self, call: Call, reply: Reply) -> None:
         """Write the row of a call, learn from it, and tell the policy."""
         call.end_s, call.status = self.clock(), reply.status
-        self.ledger.append(row_of(call))
+        call.kept = kept(call)
+        self.ledger.append_values(row_of(call))
         self.intake.learn(call)
         used = call.used
         joules = call.receipt.joules if call.receipt else None
         if call.holder is not None and used is not None:
             call.holder.charge(used.input_tokens + used.output_tokens, joules or 0.0, call.end_s)
         if call.choice is not None and call.target is not None:
-            promise = kept(call) if call.outcome == "served" else None
+            promise = call.kept if call.outcome == "served" else None
             served = Served(call.id, call.target.name, call.end_s, promise, joules)
             call.setup.decider.finished(served, call.choice.policy)
         for observe in self.observers:

@@ -38,7 +38,7 @@ COUNTED: dict[Boundary, tuple[Boundary, ...]] = {
     "host": ("accelerator", "host"),
     "wall": ("wall",),
 }
-"""Meters whose sum is what a profile of a boundary is of."""
+"""Meters whose sum is what a profile of a boundary is of; one of them at least of that boundary."""
 Opener = Callable[[str], list[Meter]]
 
 
@@ -183,7 +183,7 @@ def open_gauge(text: str, boundary: Boundary, opener: Opener = open_meters) -> G
         for meter in found
         if meter.info.boundary in COUNTED[boundary] and meter.info.scope != "gpu_memory"
     ]
-    if not kept:
+    if all(meter.info.boundary != boundary for meter in kept):
         others = ", ".join(sorted({meter.info.boundary for meter in found}))
         cure = f"name a meter of the boundary of the profile: {boundary}"
         raise MeterError("it", f"measures {others or 'nothing'}", cure)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, compress, islice
 from typing import Any
 
 import sqlalchemy as sql
@@ -12,10 +12,11 @@ from sqlalchemy.dialects import postgresql
 
 from wattshed.errors import FileError
 
-Row = dict[str, Any]
-Insert = Callable[[sql.Connection, sql.Table, Sequence[Row]], None]
-TOGETHER = (128, 16, 1)
-"""Rows of one statement for SQLite."""
+Values = tuple[Any, ...]
+"""A row, in the order of the columns of its table."""
+Insert = Callable[[sql.Connection, sql.Table, Sequence[Values]], None]
+TOGETHER = tuple(2**k for k in range(9, -1, -1))
+"""Rows of one statement for SQLite. It takes 32,766 values at most."""
 
 
 def insert_of(engine: sql.Engine) -> Insert:
@@ -25,7 +26,7 @@ def insert_of(engine: sql.Engine) -> Insert:
     ------
     FileError
     """
-    inserts: dict[str, Insert] = {"sqlite": _into_sqlite, "postgresql": _into_postgresql}
+    inserts: dict[str, Insert] = {"sqlite": IntoSqlite().insert, "postgresql": _into_postgresql}
     insert = inserts.get(engine.dialect.name)
     if insert is None:
         found = f"{engine.dialect.name} is not supported"
@@ -33,33 +34,72 @@ def insert_of(engine: sql.Engine) -> Insert:
     return insert
 
 
-def _into_sqlite(connection: sql.Connection, table: sql.Table, rows: Sequence[Row]) -> None:
-    """Many rows to a statement.
-
-    Python's lock is let go and taken again at each statement: for each row of its own, the thread
-    that serves requests would lose more time to that than the row costs.
-    """
-    names = [column.name for column in table.columns]
-    left = iter(rows)
-    number = len(rows)
-    for size in TOGETHER:
-        for _ in range(number // size):
-            values = tuple(row.get(name) for row in islice(left, size) for name in names)
-            connection.exec_driver_sql(_statement(table, size), values)
-        number %= size
+def values_of(table: sql.Table, row: Mapping[str, Any]) -> Values:
+    """A row whose columns are named; those that are not named are null."""
+    return tuple(row.get(name) for name in _names(table))
 
 
 @cache
-def _statement(table: sql.Table, rows: int) -> str:
+def _names(table: sql.Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns)
+
+
+class IntoSqlite:
+    """Many rows to a statement, and what all of them have in common given once.
+
+    Python's lock is let go and taken again at each statement: for each row of its own, the thread
+    that serves requests would lose more time to that than the row costs. While values are handed
+    over the lock is held, so that each of them counts.
+    """
+
+    def __init__(self) -> None:
+        self._varying: dict[sql.Table, list[bool]] = {}
+
+    def insert(self, connection: sql.Connection, table: sql.Table, rows: Sequence[Values]) -> None:
+        """Add rows to a table."""
+        columns = list(zip(*rows, strict=True))
+        varying = tuple(self._note(table, columns))
+        common = [column[0] for column, varies in zip(columns, varying, strict=True) if not varies]
+        own = zip(*compress(columns, varying), strict=True)
+        number = len(rows)
+        for size in TOGETHER:
+            for _ in range(number // size):
+                values = (*common, *chain.from_iterable(islice(own, size)))
+                connection.exec_driver_sql(_statement(table, varying, size), values)
+            number %= size
+
+    def _note(self, table: sql.Table, columns: Sequence[Values]) -> list[bool]:
+        """Which columns vary within a commit, or have in an earlier one.
+
+        What has varied once counts as varying: there are few statements, and they are prepared.
+        """
+        before = self._varying.get(table) or [c.primary_key for c in table.columns]
+        found = [
+            varied or column.count(column[0]) < len(column)
+            for varied, column in zip(before, columns, strict=True)
+        ]
+        self._varying[table] = found
+        return found
+
+
+@cache
+def _statement(table: sql.Table, varying: tuple[bool, ...], rows: int) -> str:
     """An insert of so many rows; every name in it is of our own tables."""
-    row = f"({', '.join('?' * len(table.columns))})"
-    names = ", ".join(column.name for column in table.columns)
-    key = ", ".join(column.name for column in table.primary_key)
+    names = _names(table)
+    own = list(compress(names, varying))
+    common = [name for name, varies in zip(names, varying, strict=True) if not varies]
+    taken = ", ".join(["each.*", *("?" * len(common))])
+    row = f"({', '.join('?' * len(own))})"
     values = ", ".join([row] * rows)
-    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT ({key}) DO NOTHING"  # nosec B608 # our own names
+    key = ", ".join(column.name for column in table.primary_key)
+    return (
+        f"INSERT INTO {table.name} ({', '.join([*own, *common])}) SELECT {taken}"  # nosec B608 # our own names
+        f" FROM (VALUES {values}) AS each WHERE true ON CONFLICT ({key}) DO NOTHING"
+    )
 
 
-def _into_postgresql(connection: sql.Connection, table: sql.Table, rows: Sequence[Row]) -> None:
+def _into_postgresql(connection: sql.Connection, table: sql.Table, rows: Sequence[Values]) -> None:
     key = [column.name for column in table.primary_key]
     insert = postgresql.insert(table).on_conflict_do_nothing(index_elements=key)
-    connection.execute(insert, rows)
+    names = _names(table)
+    connection.execute(insert, [dict(zip(names, row, strict=True)) for row in rows])

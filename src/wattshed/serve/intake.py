@@ -93,8 +93,11 @@ class Intake:
 
 def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that go on to an engine; not those that the client means for this connection only."""
-    kept_back = {name.strip().lower() for name in headers.get("connection", "").split(",")}
-    return {name: headers[name] for name in FORWARDED if name in headers and name not in kept_back}
+    found = {name: headers[name] for name in FORWARDED if name in headers}
+    if found and "connection" in headers:
+        for name in headers["connection"].split(","):
+            found.pop(name.strip().lower(), None)
+    return found
 
 
 def _candidates(targets: Targets, model: str) -> list[Target]:

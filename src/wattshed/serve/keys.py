@@ -1,8 +1,9 @@
 """API keys: who may ask, for which models, and how much. Keys are kept as hashes only.
 
 A budget is a bucket that fills evenly and holds as much as its window allows. A request is charged
-when it comes, tokens and joules when they are known: what is under way at the same time may go
-over a budget by what it uses, and has to be waited off.
+when it comes, whatever becomes of it, so that who tries again and again is limited, too; tokens and
+joules when they are known: what is under way at the same time may go over a budget by what it uses,
+and has to be waited off.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
 
 from wattshed.errors import FileError, ParameterError
-from wattshed.serve.inserts import insert_of
+from wattshed.serve.inserts import Values, insert_of, values_of
 
 log = logging.getLogger("wattshed.serve")
 LARGEST_BACKLOG = 100_000
@@ -131,27 +131,33 @@ class Ledger:
         self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
         self._insert = insert_of(self._engine)
-        self._rows: list[Rows] = []
-        self._lock = threading.Lock()
+        # Any thread appends; only the writer deletes. Each does so in one step of the interpreter.
+        self._requests: list[Values] = []
+        self._together: list[Rows] = []
         self._some, self._stop = threading.Event(), threading.Event()
         self.error: str | None = None
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row of a request."""
-        self.append_together([(requests, row)])
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row of a request; columns that it does not name are null."""
+        self.append_values(values_of(requests, row))
+
+    def append_values(self, row: Values) -> None:
+        """Add a row of a request, in the order of the columns of `requests`."""
+        self._requests.append(row)
+        if not self._some.is_set():  # to set it takes three times as long as to look
+            self._some.set()
 
     def append_together(self, rows: Rows) -> None:
         """Add rows that are committed together or not at all."""
-        with self._lock:
-            self._rows.append(rows)
+        self._together.append(rows)
         self._some.set()
 
     @property
     def backlog(self) -> int:
-        """Rows that are not committed."""
-        return len(self._rows)
+        """Rows that are not committed, or groups of them that are committed together."""
+        return len(self._requests) + len(self._together)
 
     @property
     def overflows(self) -> bool:
@@ -174,21 +180,24 @@ class Ledger:
             self._commit_all()
 
     def _commit_all(self) -> None:
-        while self._rows:
-            batch = self._rows[:BATCH]
-            if not self._commit(batch):
+        while self.backlog:
+            single, groups = self._requests[:BATCH], self._together[:BATCH]
+            if not self._commit(single, groups):
                 self._some.set()  # and again after the interval
                 return
-            with self._lock:
-                del self._rows[: len(batch)]
+            del self._requests[: len(single)]
+            del self._together[: len(groups)]
 
-    def _commit(self, batch: list[Rows]) -> bool:
+    def _commit(self, single: list[Values], groups: list[Rows]) -> bool:
+        rows: dict[sql.Table, list[Values]] = {table: [] for table in TABLES}
+        rows[requests] += single
+        for table, row in (each for group in groups for each in group):
+            rows[table].append(values_of(table, row))
         try:
             with self._engine.begin() as connection:
-                for table in TABLES:
-                    rows = [row for together in batch for of, row in together if of is table]
-                    if rows:
-                        self._insert(connection, table, rows)
+                for table, those in rows.items():
+                    if those:
+                        self._insert(connection, table, those)
         except sql.exc.SQLAlchemyError as error:
             if self.error is None:
                 log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable
 from typing import Protocol
+
+import msgspec
 
 from wattshed.serve.tokens import on_grid
 
@@ -18,12 +19,13 @@ WINDOW = 1024
 """Answers that count, in each bucket."""
 THIN = 20
 """Answers below which a bucket says less than the wider one."""
+FEW = 32
+"""Lengths up to which putting each in its place takes less than sorting all."""
 LATE = 0.9
 """Quantile for which latency is promised."""
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True):
     """Expected length of an answer, and the quantile for which latency is promised; tokens."""
 
     mean: float
@@ -47,34 +49,75 @@ class LengthPredictor(Protocol):
 
 
 class Window:
-    """The last lengths of a bucket, in order of size, too."""
+    """The last lengths of a bucket, put in order of size when somebody asks for a quantile.
+
+    Of most buckets nobody does: of the wider ones of a route with enough answers.
+    """
 
     def __init__(self, size: int = WINDOW) -> None:
-        self._size, self._total = size, 0
-        self._recent: deque[int] = deque()
+        self._size, self._total, self._new = size, 0, 0
+        self._recent: deque[int] = deque(maxlen=size + FEW)
         self._sorted: list[int] = []
+        self._forecast: Forecast | None = None
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return min(len(self._recent), self._size)
 
     def add(self, tokens: int) -> None:
         """One length more; the oldest is forgotten."""
-        if len(self._recent) == self._size:
-            oldest = self._recent.popleft()
-            self._total -= oldest
-            del self._sorted[bisect_left(self._sorted, oldest)]
         self._recent.append(tokens)
-        self._total += tokens
-        insort(self._sorted, tokens)
+        self._new += 1
 
     @property
     def mean(self) -> float:
         """Mean length."""
+        if self._new:
+            self._update()
         return self._total / len(self._sorted)
 
     def quantile(self, part: float) -> int:
         """Length that a part in [0, 1] of the answers did not exceed."""
-        return self._sorted[min(int(part * len(self._sorted)), len(self._sorted) - 1)]
+        if self._new:
+            self._update()
+        ordered = self._sorted
+        return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
+
+    def forecast(self) -> Forecast:
+        """Its mean, rounded so that predictions can be remembered, and its late quantile."""
+        if self._new or self._forecast is None:
+            self._update()
+            ordered = self._sorted
+            count = len(ordered)
+            mean, late = on_grid(self._total / count), ordered[int(LATE * count)]
+            self._forecast = Forecast(float(mean), float(late or 1))
+        return self._forecast
+
+    def _update(self) -> None:
+        """Take in what is new."""
+        new, recent = self._new, self._recent
+        self._new = 0
+        if new > FEW:
+            recent = deque(list(recent)[-self._size :], recent.maxlen)
+            self._recent, self._sorted, self._total = recent, sorted(recent), sum(recent)
+            return
+        ordered = self._sorted
+        while new:
+            tokens = recent[-new]
+            self._total += tokens
+            insort(ordered, tokens)
+            new -= 1
+        while len(recent) > self._size:
+            oldest = recent.popleft()
+            self._total -= oldest
+            del ordered[bisect_left(ordered, oldest)]
+
+
+class _Route:
+    """The buckets of a route: all of it, and by power of two of the input."""
+
+    def __init__(self) -> None:
+        self.whole = Window()
+        self.by_size: dict[int, Window] = {}
 
 
 class OnlineHistogram:
@@ -90,15 +133,16 @@ class OnlineHistogram:
 
     def __init__(self, prior: Forecast = PRIOR) -> None:
         self._prior = prior
-        self._windows: dict[Hashable, Window] = {}
+        self._routes: dict[Hashable, _Route] = {}
+        self._all = Window()
 
     def predict(self, route: Hashable, input_tokens: int, max_tokens: int | None) -> Forecast:
         """Forecast, never above `max_tokens`, rounded so that predictions can be remembered."""
         window = self._window(route, input_tokens)
-        found = self._prior
-        if window is not None:
-            found = Forecast(float(on_grid(window.mean)), float(max(1, window.quantile(LATE))))
-        limit = float("inf") if max_tokens is None else float(max_tokens)
+        found = self._prior if window is None else window.forecast()
+        if max_tokens is None or (found.mean <= max_tokens and found.late <= max_tokens):
+            return found
+        limit = float(max_tokens)
         return Forecast(min(found.mean, limit), min(found.late, limit))
 
     def quantile(self, route: Hashable, input_tokens: int, part: float) -> float | None:
@@ -108,18 +152,27 @@ class OnlineHistogram:
 
     def observe(self, route: Hashable, input_tokens: int, output_tokens: int) -> None:
         """An answer has ended."""
-        for key in _buckets(route, input_tokens):
-            if key not in self._windows:
-                self._windows[key] = Window()
-            self._windows[key].add(output_tokens)
+        known = self._routes.get(route)
+        if known is None:
+            known = self._routes[route] = _Route()
+        octave = _octave(input_tokens)
+        narrow = known.by_size.get(octave)
+        if narrow is None:
+            narrow = known.by_size[octave] = Window()
+        narrow.add(output_tokens)
+        known.whole.add(output_tokens)
+        self._all.add(output_tokens)
 
     def _window(self, route: Hashable, input_tokens: int) -> Window | None:
-        known = (self._windows.get(key) for key in _buckets(route, input_tokens))
-        return next((w for w in known if w is not None and len(w) >= THIN), None)
+        known = self._routes.get(route)
+        if known is not None:
+            narrow = known.by_size.get(_octave(input_tokens))
+            if narrow is not None and len(narrow) >= THIN:
+                return narrow
+            if len(known.whole) >= THIN:
+                return known.whole
+        return self._all if len(self._all) >= THIN else None
 
 
-def _buckets(route: Hashable, input_tokens: int) -> Iterator[Hashable]:
-    """Keys from narrow to wide."""
-    yield route, max(1, input_tokens).bit_length()
-    yield route, 0
-    yield None
+def _octave(tokens: int) -> int:
+    return max(1, tokens).bit_length()

@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from wattshed.serve.call import Call, kept
+from wattshed.serve.call import Call
 
 log = logging.getLogger("wattshed.serve")
 start_log = logging.getLogger("wattshed.serve.start")
@@ -89,7 +89,7 @@ def log_request(call: Call) -> None:
             method=receipt.method if receipt else None,
             first_s=call.since(call.first_s),
             end_s=call.since(call.end_s),
-            kept=kept(call) if call.outcome == "served" else None,
+            kept=call.kept if call.outcome == "served" else None,
             tried=call.tried or None,
         ),
     )

@@ -137,6 +137,7 @@ class Metering:
         self._retired = set(self._running) - set(watches)
         for watch in watches:
             if watch not in self._running:
+                self.drifts.forget(watch.covered)
                 thread = threading.Thread(
                     target=self._run, args=(watch,), name=f"meter {watch.text}", daemon=True
                 )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from wattshed.records import LedgerDrift
-from wattshed.serve.call import Call, kept
+from wattshed.serve.counting import Batches, Chart, Tally, known
 from wattshed.serve.gateway import Gateway
+from wattshed.serve.recent import Ended
 from wattshed.serve.scraping import engine_gauges
 from wattshed.serve.split import Split
 
 SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 40.96, 163.84)
+ALIKE = attrgetter("endpoint", "outcome", "kept", "method", "boundary", "watched")
+"""What records must have in common to be counted together."""
 
 
-class Metrics(Collector):
+class Metrics(Batches):
     """Counts what gateways finish, and shows their state when it is asked for.
 
     Parameters
@@ -27,80 +30,78 @@ class Metrics(Collector):
     """
 
     def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
         self._gateway = gateway
-        self.registry = registry = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(name, text, ("endpoint",), buckets=SECONDS, registry=registry)
-
-        self._requests = counter(
-            "wattshed_requests", "Requests by what became of them.", "endpoint", "outcome"
+        self.registry = CollectorRegistry()
+        self._requests = Tally(
+            "wattshed_requests", "Requests by what became of them.", ("endpoint", "outcome")
         )
-        self._tokens = counter(
-            "gen_ai_client_token_usage", "Tokens.", "endpoint", "gen_ai_token_type"
+        self._tokens = Tally(
+            "gen_ai_client_token_usage", "Tokens.", ("endpoint", "gen_ai_token_type")
         )
-        self._joules = counter(
+        self._joules = Tally(
             "wattshed_energy_joules",
             "Energy of requests.",
-            "endpoint",
-            "kind",
-            "method",
-            "boundary",
+            ("endpoint", "kind", "method", "boundary"),
         )
-        self._kept = counter(
-            "wattshed_promises", "Requests by whether their SLO was kept.", "endpoint", "kept"
+        self._kept = Tally(
+            "wattshed_promises", "Requests by whether their SLO was kept.", ("endpoint", "kept")
         )
-        self._tried = counter(
-            "wattshed_failed_tries", "Requests that an endpoint failed.", "endpoint"
+        self._tried = Tally(
+            "wattshed_failed_tries", "Requests that an endpoint failed.", ("endpoint",)
         )
-        self._first = histogram(
-            "gen_ai_server_time_to_first_token_seconds", "From arrival, where it is streamed."
+        self._first = Chart(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From arrival, where it is streamed.",
+            SECONDS,
+            attrgetter("first_s"),
+            dated=True,
         )
-        self._whole = histogram(
-            "gen_ai_server_request_duration_seconds", "From arrival to the end."
+        self._whole = Chart(
+            "gen_ai_server_request_duration_seconds",
+            "From arrival to the end.",
+            SECONDS,
+            attrgetter("whole_s"),
+            dated=True,
         )
-        self._child = lru_cache(maxsize=4096)(_labelled)
-        registry.register(self)
+        self.registry.register(self)
         gateway.metering.observers.append(self.observe_window)
 
-    def observe(self, call: Call) -> None:
-        """Count a request that has ended."""
-        name = call.target.name if call.target else ""
-        self._add(self._requests, 1, name, call.outcome)
-        for endpoint in call.tried:
-            self._add(self._tried, 1, endpoint)
-        if call.used is not None:
-            self._add(self._tokens, call.used.input_tokens, name, "input")
-            self._add(self._tokens, call.used.output_tokens, name, "output")
-        self._observe_energy(call, name)
-        promise = kept(call) if call.outcome == "served" else None
-        if promise is not None:
-            self._add(self._kept, 1, name, str(promise).lower())
-        for chart, at_s in ((self._first, call.first_s), (self._whole, call.end_s)):
-            seconds = call.since(at_s)
-            if seconds is not None:
-                chart.labels(name).observe(seconds)
+    def count(self, records: Sequence[Ended]) -> None:
+        """See `Batches`."""
+        groups: dict[tuple[str, ...], list[Ended]] = defaultdict(list)
+        by_endpoint: dict[str, list[Ended]] = defaultdict(list)
+        for record in records:
+            groups[ALIKE(record)].append(record)
+            by_endpoint[record.endpoint].append(record)
+            for endpoint in record.tried:
+                self._tried.add((1,), endpoint)
+        for those in groups.values():
+            self._count_alike(those)
+        for endpoint, those in by_endpoint.items():
+            for chart in (self._first, self._whole):
+                chart.add(endpoint, those)
 
     def observe_window(self, split: Split) -> None:
         """Count what a meter said. Windows are split in threads of their own."""
-        shares, watch = split.shares, split.watch
+        shares, watch, add = split.shares, split.watch, self._joules.add
         if shares is None:
             return
         words = (watch.method, watch.boundary)
         for stay, share in zip(split.stays, shares.parts, strict=True):
-            self._add(self._joules, share.joules, stay.endpoint, "dynamic", *words)
-            self._add(self._joules, max(0.0, share.idle_joules), stay.endpoint, "idle", *words)
+            add((share.joules,), stay.endpoint, "dynamic", *words)
+            add((max(0.0, share.idle_joules),), stay.endpoint, "idle", *words)
         for endpoint, joules in shares.idle_j.items():
-            self._add(self._joules, max(0.0, joules), endpoint, "idle", *words)
+            add((max(0.0, joules),), endpoint, "idle", *words)
         # A counter cannot sink: what is below the idle power is left to the ledger.
         rest_j = max(0.0, shares.unattributed_j)
-        self._add(self._joules, rest_j, ",".join(watch.covered), "unattributed", *words)
+        add((rest_j,), ",".join(watch.covered), "unattributed", *words)
 
     def collect(self) -> Iterable[Metric]:
-        """The state of the gateway."""
+        """What was counted, and the state of the gateway."""
+        self.settle()
+        counted = (self._requests, self._tokens, self._joules, self._kept, self._tried)
+        yield from (each.family() for each in (*counted, self._first, self._whole))
         gateway = self._gateway
         now = gateway.clock()
         running = GaugeMetricFamily("wattshed_requests_running", "At work.", labels=["endpoint"])
@@ -134,18 +135,22 @@ class Metrics(Collector):
         """All of it, as Prometheus reads it."""
         return generate_latest(self.registry)
 
-    def _observe_energy(self, call: Call, name: str) -> None:
-        receipt = call.receipt
-        if receipt is None or (call.target is not None and call.target.watch is not None):
+    def _count_alike(self, records: Sequence[Ended]) -> None:
+        """Count records that have `ALIKE` in common."""
+        first = records[0]
+        endpoint, number = first.endpoint, (len(records),)
+        self._requests.add(number, endpoint, first.outcome)
+        if first.kept is not None:
+            self._kept.add(number, endpoint, str(first.kept).lower())
+        for kind, field in (("input", "input_tokens"), ("output", "output_tokens")):
+            self._tokens.add(known(records, field), endpoint, kind)
+        if first.watched:
             return  # what is metered is counted when its window is split, see `observe_window`
-        labels = (receipt.method, receipt.boundary)
+        words = (first.method, first.boundary)
         # A counter cannot sink: a fit that says less than nothing is left to the ledger.
-        self._add(self._joules, max(0.0, receipt.joules), name, "dynamic", *labels)
-        if receipt.idle_joules is not None:
-            self._add(self._joules, receipt.idle_joules, name, "idle", *labels)
-
-    def _add(self, counter: Counter, amount: float, *labels: str) -> None:
-        self._child(counter, labels).inc(amount)
+        dynamic = [max(0.0, joules) for joules in known(records, "joules")]
+        self._joules.add(dynamic, endpoint, "dynamic", *words)
+        self._joules.add(known(records, "idle_joules"), endpoint, "idle", *words)
 
 
 def drift_metrics(drifts: Iterable[LedgerDrift]) -> Iterable[Metric]:
@@ -161,9 +166,3 @@ def drift_metrics(drifts: Iterable[LedgerDrift]) -> Iterable[Metric]:
         ratio.add_metric([each.endpoint], each.ratio)
         alarm.add_metric([each.endpoint], float(each.alarm))
     return ratio, alarm
-
-
-def _labelled(counter: Counter, labels: tuple[str, ...]) -> Counter:
-    """Remembered: a look-up for each request and counter would cost more than counting."""
-    child: Counter = counter.labels(*labels)
-    return child

@@ -46,7 +46,7 @@ CODES = {
         "unservable",
     ),
     401: ("invalid_api_key",),
-    403: ("model_not_allowed", "no_keys"),
+    403: ("key_required", "model_not_allowed", "no_keys"),
     404: ("model_not_found",),
     408: ("request_timeout",),
     413: ("request_too_large",),

@@ -66,21 +66,23 @@ class Placing:
 
     def _ask(self, call: Call, now_s: float) -> Target | None:
         """The endpoint that the policy names; None where there may be room later."""
-        open_to = {
-            t.name: t
-            for t in call.candidates
-            if t.name not in call.tried and t.usable(now_s) and not t.full
-        }
-        states = [t.state(now_s, healthy=t.name in open_to) for t in call.candidates]
+        open_to: dict[str, Target] = {}
+        states, tried = [], call.tried
+        for each in call.candidates:
+            healthy = each.name not in tried and each.open(now_s)
+            states.append(each.state(now_s, healthy=healthy))
+            if healthy:
+                open_to[each.name] = each
         choice = call.setup.decider.decide(call.request, states, now_s)
         name = choice.decision.endpoint
         if name is None:
             self._refuse(call, choice.decision.reason, now_s)
             return None
-        if name not in open_to:
+        target = open_to.get(name)
+        if target is None:
             message = f"the policy {choice.policy} named {name!r}, which takes no requests"
             raise RefusedError(500, message, "policy_failed")
-        call.choice, call.target = choice, open_to[name]
+        call.choice, call.target = choice, target
         outlook = call.setup.outlooks.of(call.request)
         call.weighed = {
             "costs": choice.decision.costs,
@@ -88,7 +90,7 @@ class Placing:
             "runtime_s": outlook.runtime_s,
             "load": {e.name: [e.running, e.waiting] for e in states if e.healthy},
         }
-        return open_to[name]
+        return target
 
     def _refuse(self, call: Call, reason: str, now_s: float) -> None:
         """Refuse a call for which it is no use to wait.

@@ -52,8 +52,14 @@ class Receipt(msgspec.Struct, frozen=True):
 
     def words(self) -> dict[str, Any]:
         """As ``usage.energy`` says it."""
-        names = ("joules", "idle_joules", "low", "high", "method", "boundary")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "joules": self.joules,
+            "idle_joules": self.idle_joules,
+            "low": self.low,
+            "high": self.high,
+            "method": self.method,
+            "boundary": self.boundary,
+        }
 
 
 def between(one: Receipt, other: Receipt | None, part: float) -> Receipt | None:

@@ -10,7 +10,7 @@ from threading import Lock
 import msgspec
 from msgspec import structs
 
-from wattshed.serve.call import Call, kept, mean_gap_s
+from wattshed.serve.call import Call, mean_gap_s
 
 MOST = 10_000
 """Records that are kept."""
@@ -38,6 +38,10 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     simulated : bool
         Whether the engine says that it is simulated.
     id : str
+    tried : tuple of str
+        Endpoints that failed it.
+    watched : bool
+        Whether the endpoint has a meter.
     """
 
     end_s: float
@@ -60,6 +64,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     shadow_j: float | None = None
     simulated: bool = False
     id: str = ""
+    tried: tuple[str, ...] = ()
+    watched: bool = False
 
 
 class Metered(msgspec.Struct, frozen=True, gc=False):
@@ -151,30 +157,33 @@ class Recent:
 
 def ended(call: Call) -> Ended:
     """The record of a request."""
-    used, receipt, choice = call.used, call.receipt, call.choice
+    used, receipt, choice, target = call.used, call.receipt, call.choice, call.target
+    began_s, outcome, first_s = call.request.arrival_s, call.outcome, call.first_s
     joules: Mapping[str, float] = call.weighed.get("joules", {})
     shadow = choice.shadow.endpoint if choice and choice.shadow else None
     return Ended(
-        end_s=call.end_s or 0.0,
-        endpoint=call.target.name if call.target else "",
-        policy=choice.policy if choice else "",
-        outcome=call.outcome,
-        sent_s=call.since(call.sent_s),
-        first_s=call.since(call.first_s),
-        step_s=mean_gap_s(call) if used and used.output_tokens > 1 else None,
-        whole_s=call.since(call.end_s),
-        input_tokens=used.input_tokens if used else None,
-        output_tokens=used.output_tokens if used else None,
-        joules=receipt.joules if receipt else None,
-        idle_joules=receipt.idle_joules if receipt else None,
-        method=receipt.method if receipt else "",
-        boundary=receipt.boundary if receipt else "",
-        kept=kept(call) if call.outcome == "served" else None,
-        own_j=joules.get(call.target.deployment.name) if call.target else None,
-        even_j=even_joules(joules, call.weighed.get("load", ())),
-        shadow_j=joules.get(deployment_of(shadow)) if shadow else None,
-        simulated=call.simulated,
-        id=call.id,
+        call.end_s or 0.0,
+        target.name if target else "",
+        choice.policy if choice else "",
+        outcome,
+        None if call.sent_s is None else call.sent_s - began_s,
+        None if first_s is None else first_s - began_s,
+        mean_gap_s(call) if first_s is not None and used and used.output_tokens > 1 else None,
+        None if call.end_s is None else call.end_s - began_s,
+        used.input_tokens if used else None,
+        used.output_tokens if used else None,
+        receipt.joules if receipt else None,
+        receipt.idle_joules if receipt else None,
+        receipt.method if receipt else "",
+        receipt.boundary if receipt else "",
+        call.kept if outcome == "served" else None,
+        joules.get(target.deployment.name) if target else None,
+        even_joules(joules, call.weighed.get("load", ())),
+        joules.get(deployment_of(shadow)) if shadow else None,
+        call.simulated,
+        call.id,
+        tuple(call.tried) if call.tried else (),
+        target is not None and target.watch is not None,
     )
 
 
@@ -197,9 +206,13 @@ def _with_meter(record: Ended, found: Metered | None) -> Ended:
 
 def even_joules(joules: Mapping[str, float], open_endpoints: Iterable[str]) -> float | None:
     """What a request takes in the mean if it goes to any endpoint that is open, each as likely."""
-    found = [(joules[d], k) for d, k in _open_by_deployment(tuple(open_endpoints)) if d in joules]
-    number = sum(k for _, k in found)
-    return sum(j * k for j, k in found) / number if number else None
+    total_j, number = 0.0, 0
+    for deployment, k in _open_by_deployment(tuple(open_endpoints)):
+        energy_j = joules.get(deployment)
+        if energy_j is not None:
+            total_j += energy_j * k
+            number += k
+    return total_j / number if number else None
 
 
 @lru_cache(maxsize=1024)

@@ -67,10 +67,10 @@ class Refusals:
         kind = Kind(refused.code or str(refused.status), refused.status, newcomer.tenant)
         self.counts[kind.reason, kind.status] += 1
         self._seen[kind] += 1
-        row = refused_row(newcomer, kind, row_id)
         if self._seen[kind] <= MOST_ROWS:
-            return [*due, row]
-        self._last.setdefault(kind, row)
+            return [*due, refused_row(newcomer, kind, row_id)]
+        if kind not in self._last:
+            self._last[kind] = refused_row(newcomer, kind, row_id)
         return due
 
     def due(self, now_s: float) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from wattshed.serve.account import Flight
@@ -19,7 +18,8 @@ from wattshed.serve.reply import Headers, Reply, passed_headers
 from wattshed.serve.sse import GarbageError, StreamReader, usage_words
 from wattshed.serve.target import Target
 from wattshed.serve.tokens import TokenEstimator
-from wattshed.serve.upstream import UpstreamError, parts
+from wattshed.serve.upstream_error import UpstreamError
+from wattshed.serve.wire import Connection
 
 LONGEST_ANSWER = 256 * 2**20
 """Bytes of an answer that is not streamed."""
@@ -43,7 +43,7 @@ class Relay:
         self.call, self.target, self.flight, self.reply = call, target, flight, reply
         self._receipts, self._estimator, self._clock = receipts, estimator, clock
 
-    async def answer(self, response: aiohttp.ClientResponse) -> None:
+    async def answer(self, response: Connection) -> None:
         """Pass on an answer, streamed or whole.
 
         Raises
@@ -52,12 +52,12 @@ class Relay:
         """
         if response.status >= 400:
             await self._error(response)
-        elif response.content_type == "text/event-stream":
+        elif response.media_type == b"text/event-stream":
             await self._stream(response)
         else:
             await self._whole(response)
 
-    async def _error(self, response: aiohttp.ClientResponse) -> None:
+    async def _error(self, response: Connection) -> None:
         """An error that the client made, in the words of the engine if they are OpenAI's."""
         body = await self._read(response)
         try:
@@ -70,7 +70,7 @@ class Relay:
         self.call.outcome = "refused"
         await self.reply.whole(response.status, self._headers(JSON), body)
 
-    async def _whole(self, response: aiohttp.ClientResponse) -> None:
+    async def _whole(self, response: Connection) -> None:
         body = await self._read(response)
         try:
             raw = usage_of(body)
@@ -82,12 +82,12 @@ class Relay:
             if self.call.ask.path != RESPONSES:
                 body = put_usage(body, usage_words(used, self._energy))
         elif energy := self._energy(used):
-            body = put_energy(body, energy)
+            body = put_energy(body, energy, raw)
         self._served(used)
-        headers = self._headers(passed_headers(list(response.headers.items())))
+        headers = self._headers(passed_headers(response.headers))
         await self.reply.whole(response.status, headers + self._energy_headers(), body)
 
-    async def _stream(self, response: aiohttp.ClientResponse) -> None:
+    async def _stream(self, response: Connection) -> None:
         call = self.call
         reader = StreamReader(call.ask.wants_usage, self._energy, call.request.input_tokens)
         try:
@@ -103,12 +103,12 @@ class Relay:
             call.outcome = "broken"
         await self.reply.end(held)
 
-    async def _pass_on(self, reader: StreamReader, response: aiohttp.ClientResponse) -> bytes:
+    async def _pass_on(self, reader: StreamReader, response: Connection) -> bytes:
         """Pass on all but the last bytes, which are returned."""
-        headers = self._headers(passed_headers(list(response.headers.items())))
+        headers = self._headers(passed_headers(response.headers))
         held = b""
         try:
-            async for data in parts(response, self._patience):
+            while data := await response.part(self._patience):
                 held += self._feed(reader, data)
                 if not self.reply.started and (reader.begun or reader.finished):
                     self._refuse_early(reader)
@@ -158,13 +158,17 @@ class Relay:
         assert self.call.sent_s is not None
         return self.call.sent_s + upstream.first_byte_s - self._clock()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: Connection) -> bytes:
+        data = await response.part(self._patience)
+        if response.at_end:  # as nearly all answers: it came in one piece
+            return data
         pieces, size = [], 0
-        async for data in parts(response, self._patience):
+        while data:
             pieces.append(data)
             size += len(data)
             if size > LONGEST_ANSWER:
                 raise UpstreamError(f"sent more than {LONGEST_ANSWER} bytes")
+            data = await response.part(self._patience)
         return b"".join(pieces)
 
     def _counted(self, body: bytes) -> Usage:

@@ -73,5 +73,7 @@ async def reload_when_due(gateway: Gateway, reloader: Reloader) -> None:
             except WattshedError as error:
                 log.warning("the fleet stays as it was: %s", error)
                 continue
+            if gateway.decider.is_off:  # asked now: the switch may be used while a file is read
+                setup.decider.switch_off()
             gateway.adopt(setup)
             log.warning("the fleet was read again: %s", ", ".join(t.name for t in gateway.targets))

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from wattshed.serve.refused import RefusedError
-from wattshed.serve.timers import Within, timers
+from wattshed.serve.timers import Timer, timers, within
 
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
     (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
 )
 """Headers of one connection, which never go on (RFC 9110, 7.6.1)."""
-OWN = frozenset(("content-length", "server", "date", "set-cookie"))
+OWN = frozenset((b"content-length", b"server", b"date", b"set-cookie"))
 """Headers that are made anew."""
-OURS = ("x-energy-", "x-wattshed-")
+NEVER_PASSED = HOP_BY_HOP | OWN
+OURS = (b"x-energy-", b"x-wattshed-")
 """What headers begin with that only the gateway gives, also where an engine is a gateway itself."""
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
+ATTENDED = "wattshed.attended"
+"""Extension of ASGI: what a server tells, by itself, of a client that leaves."""
+
+
+class Attended(Protocol):
+    """Calls when a client leaves, and knows the task that answers it."""
+
+    task: asyncio.Task[None]
+    on_lost: Callable[[], None] | None
 
 
 class ClientLeftError(Exception):
@@ -77,9 +86,9 @@ class Reply:
         ClientLeftError
             If it takes nothing for too long: an engine works for it all the while.
         """
+        part = {"type": "http.response.body", "body": data, "more_body": True}
         try:
-            with Within(self._stall_s):
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await within(self._stall_s, self._send(part))
         except TimeoutError:
             raise ClientLeftError from None
 
@@ -104,60 +113,88 @@ class Reply:
         await self.whole(refused.status, headers, refused.body)
 
 
-@dataclass
 class Presence:
-    """Whether the client is still there."""
+    """Whether a client is still there: the running task is cancelled when it leaves.
 
-    left: bool = False
+    A server may say so by itself; of others it is asked, but not for answers that are whole after
+    `SOON_S`: that would cost more than it saves.
 
+    Parameters
+    ----------
+    scope : Scope
+    receive : Receive
+    reply : Reply
 
-@contextmanager
-def attended(receive: Receive, reply: Reply) -> Iterator[Presence]:
-    """Cancel the running task when the client leaves before its answer is whole.
-
-    Answers that are whole after `SOON_S` are not watched: that would cost more than it saves.
+    Attributes
+    ----------
+    left : bool
+        It left before its answer was whole.
     """
-    presence, work = Presence(), asyncio.current_task()
-    assert work is not None
-    loop, watchers = work.get_loop(), list[asyncio.Task[None]]()
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
+    def __init__(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        self._receive, self._reply = receive, reply
+        self.left = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._begin: Timer | None = None
+        self._attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+        if self._attended is not None:
+            self._work: asyncio.Task[Any] | None = self._attended.task
+            self._attended.on_lost = self._leave
+        else:
+            self._work = asyncio.current_task()
+            self._begin = timers().later(SOON_S, self._look)
+
+    def end(self) -> None:
+        """From now on it may go."""
+        if self._attended is not None:
+            self._attended.on_lost = None
+        if self._begin is not None:
+            self._begin.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _leave(self) -> None:
+        if self._work is not None and not self._reply.ended:
+            self.left = True
+            self._work.cancel()
+
+    def _look(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not reply.ended:
-            presence.left = True
-            work.cancel()
-
-    begin = timers().later(SOON_S, lambda: watchers.append(loop.create_task(watch())))
-    try:
-        yield presence
-    finally:
-        begin.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+        self._leave()
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
     """The body of a request.
+
+    Parameters
+    ----------
+    receive : Receive
+    length : str
+        In bytes, as its headers tell it.
+    limit : int
+        Most bytes.
+    seconds : float
 
     Raises
     ------
     RefusedError
-        If it is longer than `limit` bytes, or not there after `seconds`.
+        If it is longer, or not there after so many seconds.
     ClientLeftError
     """
+    if not length.isdecimal() or int(length) > limit:
+        raise _too_long(limit)
     try:
-        with Within(seconds):
-            return await _read_body(scope, receive, limit)
+        return await within(seconds, _read_body(receive, limit))
     except TimeoutError:
         message = f"the body was not there after {seconds:g} s"
         raise RefusedError(408, message, "request_timeout") from None
 
 
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if not length.isdigit() or int(length) > limit:
-        raise _too_long(limit)
+async def _read_body(receive: Receive, limit: int) -> bytes:
     pieces, size, more = [], 0, True
     while more:
         message = await receive()
@@ -176,18 +213,15 @@ def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
 
 
-def passed_headers(headers: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Headers:
-    """Headers of an answer that go on to the client."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    named = {
-        token.strip().lower()
-        for name, value in pairs
-        if name == "connection"
-        for token in value.split(",")
-    }
-    dropped = HOP_BY_HOP | OWN | named
-    return [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in pairs
-        if name not in dropped and not name.startswith(OURS)
-    ]
+def named(headers: Headers) -> dict[str, str]:
+    """Headers of a request by name; the first of those that have the same."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
+
+
+def passed_headers(headers: Headers) -> Headers:
+    """Headers of an answer, names in lower case, that go on to the client."""
+    dropped = NEVER_PASSED
+    for name, value in headers:
+        if name == b"connection":
+            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
+    return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)]

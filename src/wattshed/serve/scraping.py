@@ -10,7 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from wattshed.serve.engine_load import Most, others_of, read_load
 from wattshed.serve.target import Target
-from wattshed.serve.upstream import Pool, UpstreamError
+from wattshed.serve.upstream import Pool
+from wattshed.serve.upstream_error import UpstreamError
 
 log = logging.getLogger("wattshed.serve")
 PATIENCE_S = 1.0

@@ -50,7 +50,7 @@ def deciding(
 
 
 def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> Setup:
-    """The setup of a fleet; endpoints that stay keep their accounts, and the kill switch its place.
+    """The setup of a fleet; endpoints that stay keep their accounts.
 
     Raises
     ------
@@ -58,8 +58,6 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
         If no deployment has an address, or a meter that covers one cannot be opened.
     """
     targets = Targets(fleet, before.targets if before else None)
-    if before is not None and before.decider.is_off:
-        decider.switch_off()
     watches = open_watches(targets, before.watches if before else ())
     outlooks = Outlooks(without_slo(fleet), remembered=SIZES)
     return Setup(fleet, decider, targets, outlooks, watches)

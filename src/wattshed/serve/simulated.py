@@ -61,10 +61,7 @@ class SimulatedEngine:
 
     async def generate(self, request: Request) -> Response:
         """Chat and completions."""
-        try:
-            ask = read_ask(request.url.path, await request.body())
-        except RefusedError as refused:
-            return Response(refused.body, refused.status, media_type="application/json")
+        ask = read_ask(request.url.path, await request.body())
         job = self.pace.submit(prompt_tokens(ask), answer_tokens(ask))
         if ask.stream:
             events = self._events(ask, job)
@@ -156,6 +153,10 @@ def simulated_app(
         page = metrics_page(request.app.state.engine)
         return Response(page, headers=HEADERS, media_type=CONTENT_TYPE_LATEST)
 
+    async def refuse(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        return Response(error.body, error.status, media_type="application/json")
+
     async def power(request: Request) -> Response:
         return Response(request.app.state.engine.pace.power.page(), media_type="text/plain")
 
@@ -169,6 +170,7 @@ def simulated_app(
             Route("/metrics", metrics),
             Route(POWER, power),
         ],
+        exception_handlers={RefusedError: refuse},
         lifespan=lifespan,
     )
 

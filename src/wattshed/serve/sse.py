@@ -30,10 +30,16 @@ class GarbageError(WattshedError):
 
 
 class Splitter:
-    """Cuts bytes into events, each with the empty line at its end."""
+    """Cuts bytes into events, each with the empty line at its end.
+
+    Attributes
+    ----------
+    rest : bytes
+        What has no end yet.
+    """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self.rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Events that are complete with these bytes.
@@ -43,20 +49,26 @@ class Splitter:
         GarbageError
             If an event does not end.
         """
-        seen = max(0, len(self._rest) - 3)
-        self._rest += data
-        start = 0
-        for end in EVENT_END.finditer(bytes(self._rest), seen):
-            yield bytes(self._rest[start : end.end()])
-            start = end.end()
-        del self._rest[:start]
-        if len(self._rest) > LONGEST_EVENT:
+        seen, start = max(0, len(self.rest) - 3), 0
+        data = self.rest + data
+        for end in _ends(data, seen):
+            yield data[start:end]
+            start = end
+        self.rest = data[start:]
+        if len(self.rest) > LONGEST_EVENT:
             raise GarbageError(f"an event of more than {LONGEST_EVENT} bytes")
 
-    @property
-    def rest(self) -> bytes:
-        """What has no end yet."""
-        return bytes(self._rest)
+
+def _ends(data: bytes, seen: int) -> Iterator[int]:
+    """Where events end; the first bytes were looked at before."""
+    if b"\r" in data:
+        for found in EVENT_END.finditer(data, seen):
+            yield found.end()
+        return
+    place = data.find(b"\n\n", seen)
+    while place >= 0:
+        yield place + 2
+        place = data.find(b"\n\n", place + 2)
 
 
 class _Choice(msgspec.Struct):
@@ -227,6 +239,8 @@ def usage_words(used: Usage, energy: Energy) -> dict[str, Any]:
 
 def _data_of(event: bytes) -> bytes | None:
     """The data of an event; None without any."""
+    if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[5:].removeprefix(b" ").rstrip()
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line[:5] == b"data:"]
     if not lines:
         text = event.lstrip()

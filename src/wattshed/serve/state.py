@@ -6,7 +6,6 @@ metered takes the place of what was modelled once it is known, some seconds late
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wattshed.serve.comparison import wilson
 from wattshed.serve.recent import Ended
 from wattshed.serve.savings import saved
 from wattshed.serve.shown import Attainment, Figures, Latency, Scene, State
@@ -27,7 +27,6 @@ BIN_S = 15.0
 """Of the history of the power."""
 POINTS = 800
 """Most requests in the plane."""
-Z = 1.96
 NOWHERE = "sent nowhere"
 """Name of the figures of requests that no endpoint got."""
 Numbers = NDArray[np.float64]
@@ -140,10 +139,7 @@ def attainment(kept: Numbers) -> Attainment:
     n, good = len(seen), int(seen.sum())
     if not n:
         return Attainment(0, 0, None, None, None)
-    p, more = good / n, Z**2 / n
-    middle = (p + more / 2) / (1 + more)
-    half = Z * math.sqrt(p * (1 - p) / n + more / (4 * n)) / (1 + more)
-    return Attainment(n, good, p, max(0.0, middle - half), min(1.0, middle + half))
+    return Attainment(n, good, good / n, *wilson(good, n))
 
 
 def latency(seconds: Numbers) -> Latency:

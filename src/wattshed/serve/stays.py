@@ -173,18 +173,23 @@ def residents_of(
 
 
 def by_time(stays: Sequence[Stay]) -> list[Resident]:
-    """An engine that serves one query at a time, first come, first served: all its time is work."""
+    """Engines of single queries, first come, first served: all their time is work.
+
+    One that takes several at once after all shows it: tokens come of those that would wait.
+    """
     found, free_s = [], -math.inf
     for stay in sorted(stays, key=lambda s: s.sent_s):
         end_s = math.inf if stay.end_s is None else stay.end_s
         begin_s = min(max(stay.sent_s, free_s), end_s)
+        if stay.token_s:
+            begin_s = min(begin_s, stay.token_s[0][0])
         # Of one that is not over, each second up to any window's end weighs one, too.
         until_s = end_s
         if stay.end_s is None:
             until_s = stay.token_s[-1][0] if stay.token_s else begin_s
         piece = np.array([begin_s]), np.array([until_s]), np.array([until_s - begin_s])
         found.append((stay, Resident(stay.endpoint, stay.sent_s, end_s, *piece)))
-        free_s = max(free_s, end_s)
+        free_s = max(free_s, until_s)
     by_stay = {id(stay): resident for stay, resident in found}
     return [by_stay[id(stay)] for stay in stays]
 
@@ -211,7 +216,8 @@ def prompts_j(
     apart_s = TOGETHER * float(weights.engine.time.by_batch[1])
     ended = np.array([math.inf if stay.first_s is None else stay.first_s for stay in stays])
     order = np.argsort(ended, kind="stable")
-    group = np.cumsum(np.append(1, ~(np.diff(ended[order]) <= apart_s)))
+    with np.errstate(invalid="ignore"):  # of neither is known when it was through: inf - inf
+        group = np.cumsum(np.append(1, ~(np.diff(ended[order]) <= apart_s)))
     tokens = np.array([stay.input_tokens for stay in stays], float)
     found = np.zeros(len(stays))
     for number in range(1, group[-1] + 1):

@@ -64,6 +64,7 @@ class Target:
         key: str | None = None,
     ) -> None:
         self.name, self.deployment, self.upstream = name, deployment, upstream
+        self._of = deployment.name
         self.url = url.rstrip("/")
         self.authorization = {} if key is None else {"authorization": f"Bearer {key}"}
         self.alone = not isinstance(deployment.profile, IterationProfile)
@@ -83,15 +84,23 @@ class Target:
         """Whether it is there, as far as is known."""
         return self.up and self.breaker.allows(now_s)
 
+    def open(self, now_s: float) -> bool:
+        """Whether a request may be sent to it now: it can be used, and has room."""
+        account = self.account
+        has_room = account.running + account.waiting < self.upstream.max_in_flight
+        return has_room and self.up and self.breaker.allows(now_s)
+
     def own(self, now_s: float, *, healthy: bool = True) -> Endpoint:
         """As far as it is known from what was sent and seen here."""
         self.account.advance(now_s)
-        return self.account.state(self.name, self.deployment.name, healthy=healthy)
+        return self.account.state(self.name, self._of, healthy=healthy)
 
     def state(self, now_s: float, *, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
-        own, age_s = self.own(now_s, healthy=healthy), self.upstream.metrics_age_s
-        return merged(own, self.scraped.others, now_s, age_s, alone=self.alone)
+        own, others = self.own(now_s, healthy=healthy), self.scraped.others
+        if others is None:
+            return own
+        return merged(own, others, now_s, self.upstream.metrics_age_s, alone=self.alone)
 
     def begin(self, input_tokens: int, now_s: float) -> Flight:
         """Account for a request that is sent to it."""
@@ -101,8 +110,9 @@ class Target:
     def expect(self, flight: Flight, expected_tokens: float, now_s: float) -> None:
         """Account for a request of which nothing is seen before its end."""
         if not self.alone:
-            ahead = on_grid(self.account.prompt_tokens)
-            self.account.expect(flight, now_s + self._prefill_s(ahead), int(expected_tokens / 2))
+            account = self.account
+            due_s = now_s + self._prefill_s(on_grid(account.prompt_tokens))
+            account.expect(flight, due_s, int(expected_tokens / 2))
 
     def inherit(self, old: Target | None) -> None:
         """Go on with the account of the same endpoint in the fleet as it was."""

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
 from types import TracebackType
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
 
 
 class Timer:
@@ -48,7 +53,7 @@ class Timers:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._lasting: dict[float, dict[Timer, None]] = {}
         self._bell: asyncio.TimerHandle | None = None
         self._bell_s = math.inf
@@ -56,7 +61,7 @@ class Timers:
     def later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Have something called after some seconds."""
         lasting = rounded_up(seconds)
-        timer = Timer(self._loop.time() + lasting, call, self._lasting.setdefault(lasting, {}))
+        timer = Timer(self.loop.time() + lasting, call, self._lasting.setdefault(lasting, {}))
         if timer.due_s < self._bell_s:
             self._set_bell(timer.due_s)
         return timer
@@ -64,11 +69,11 @@ class Timers:
     def _set_bell(self, at_s: float) -> None:
         if self._bell is not None:
             self._bell.cancel()
-        self._bell, self._bell_s = self._loop.call_at(at_s, self._ring), at_s
+        self._bell, self._bell_s = self.loop.call_at(at_s, self._ring), at_s
 
     def _ring(self) -> None:
         self._bell, self._bell_s = None, math.inf
-        now_s = self._loop.time()
+        now_s = self.loop.time()
         for lasting, those in list(self._lasting.items()):
             while those and (first := next(iter(those))).due_s <= now_s:
                 first.cancel()
@@ -117,6 +122,38 @@ class Within:
             raise TimeoutError from error
 
 
+@types.coroutine
+def within(seconds: float, work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """What some work gives, which may take so long; what need not wait sets no limit.
+
+    Raises
+    ------
+    TimeoutError
+    """
+    steps = work.__await__()
+    try:
+        awaited = next(steps)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+    with Within(seconds):
+        return (yield from _go_on(steps, awaited))
+
+
+def _go_on(steps: Generator[Any, Any, T], awaited: Any) -> Generator[Any, Any, T]:
+    """The rest of some work that waits for something: as ``yield from``, from its second step."""
+    try:
+        while True:
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 - it is the work's to take
+                awaited = steps.throw(error)
+            else:
+                awaited = next(steps)
+    except StopIteration as ended:
+        return cast("T", ended.value)
+
+
+@lru_cache(maxsize=1024)
 def rounded_up(seconds: float) -> float:
     """The next larger number with three digits."""
     if seconds <= 0:

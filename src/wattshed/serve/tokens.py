@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 BYTES_PER_TOKEN = 4.0
@@ -47,6 +46,6 @@ class BytesPerToken:
 def on_grid(tokens: float) -> int:
     """Round to 6 binary digits, at least 1: within 1 part in 128."""
     if tokens <= GRID:
-        return max(1, round(tokens))
-    step = 1 << (math.floor(math.log2(tokens)) - 6)
+        return round(tokens) or 1
+    step = 1 << (int(tokens).bit_length() - 7)
     return round(tokens / step) * step

@@ -22,10 +22,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from wattshed import __version__
 from wattshed.errors import ParameterError
 from wattshed.serve.body import CHAT, COMPLETIONS, EMBEDDINGS
-from wattshed.serve.call import Call, kept
+from wattshed.serve.call import Call
 from wattshed.serve.gateway import Gateway
 from wattshed.serve.target import Target
-from wattshed.serve.upstream import UpstreamError
+from wattshed.serve.upstream_error import UpstreamError
 
 OPERATIONS = {CHAT: "chat", COMPLETIONS: "text_completion", EMBEDDINGS: "embeddings"}
 """``gen_ai.operation.name`` by path; others have the last part of theirs."""
@@ -48,8 +48,7 @@ class Traces:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             cure = "give the address of a collector, such as http://127.0.0.1:4318"
             raise ParameterError("--otlp", f"{url!r} is no address", cure)
         exporter = OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=SEND_S)
@@ -111,6 +110,15 @@ class Traces:
         return span
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number, or too large
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def attributes(call: Call) -> dict[str, Any]:
     """What the span of a request says; None where it is not known."""
     request, used, choice = call.request, call.used, call.choice
@@ -130,7 +138,7 @@ def attributes(call: Call) -> dict[str, Any]:
         "wattshed.shadow.endpoint": shadow.endpoint if shadow else None,
         "wattshed.tenant": request.tenant or None,
         "wattshed.slo.class": request.slo_class or None,
-        "wattshed.slo.kept": kept(call) if call.outcome == "served" else None,
+        "wattshed.slo.kept": call.kept if call.outcome == "served" else None,
         "wattshed.time_to_first_token_s": call.since(call.first_s),
         **{f"wattshed.energy.{name}": value for name, value in energy.items()},
         "wattshed.simulated": call.simulated or None,

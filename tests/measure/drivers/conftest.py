@@ -52,6 +52,7 @@ class Server:
     status: int = 200
     message: str = "no"
     key: str = ""
+    encoding: str = ""
     models: tuple[str, ...] = ("tiny",)
     stuck: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -173,6 +174,8 @@ class Handler(BaseHTTPRequestHandler):
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if self.server.told.encoding:
+            self.send_header("Content-Encoding", self.server.told.encoding)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -212,6 +212,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "vocabulary, in stream": ({"in_stream": "Token id 9 is out of vocabulary"}, "give token_ids="),
     "models": ({"models": ("a", "b")}, "lists 2 models: a, b; give model="),
+    "not unpacked": ({"encoding": "gzip"}, "sent what is no answer: .*; give a base URL"),
     "no models": ({"models": ()}, "lists 0 models: none; give model="),
 }
 
@@ -254,6 +255,18 @@ def test_nobody_there_and_nobody_answering(serve: Serve) -> None:
         port = taken.getsockname()[1]
     with pytest.raises(EngineError, match=r"cannot be reached: .*; start the engine"):
         open_driver(f"openai:http://127.0.0.1:{port}/v1")
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        with pytest.raises(EngineError, match=r"cannot be reached: it does not .*; start the"):
+            open_driver(f"openai:http://127.0.0.1:{port}/v1", {"timeout_s": "0.2"})
+        for each in waiting:
+            each.close()
     stuck = threading.Event()
     _, address = serve(stuck=stuck)
     with pytest.raises(EngineError, match=r"said nothing for 0\.2 s; raise timeout_s"):
@@ -274,6 +287,13 @@ def test_nobody_there_and_nobody_answering(serve: Serve) -> None:
 def test_settings_that_make_no_sense(address: str, settings: dict[str, str], says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         open_driver(address, settings)
+
+
+@pytest.mark.parametrize("ids", ["9-3", "3", "3-x", "3-99999999999999999999"])
+def test_token_ids_that_are_none_are_refused(serve: Serve, ids: str) -> None:
+    _, address = serve()
+    with pytest.raises(ParameterError, match=f"token_ids: '{ids}'; give LOW-HIGH"):
+        open_driver(address, {"token_ids": ids})
 
 
 def test_queries_of_no_size_are_refused(serve: Serve, connect: Connect) -> None:

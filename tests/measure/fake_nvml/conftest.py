@@ -32,7 +32,8 @@ class Gpu(ctypes.Structure):
         *((name, N) for name in ("limit_get_result", "limit_set_result", "limit_stuck")),
         *((name, N) for name in ("clock_mhz", "clock_min_mhz", "clock_max_mhz", "clock_step_mhz")),
         *((name, N) for name in ("lock_mhz", "lock_result", "lock_stuck", "writes")),
-        *((name, N) for name in ("temperature_c", "temperature_result", "reasons")),
+        *((name, N) for name in ("temperature_c", "temperature_result")),
+        *((name, N) for name in ("reasons", "reasons_result")),
     )
 
 

@@ -29,7 +29,7 @@ typedef struct {
     int64_t clock_mhz, clock_min_mhz, clock_max_mhz, clock_step_mhz;
     int64_t lock_mhz, lock_result, lock_stuck; /* lock 0: not locked */
     int64_t writes;                           /* settings that were changed, ever */
-    int64_t temperature_c, temperature_result, reasons;
+    int64_t temperature_c, temperature_result, reasons, reasons_result;
 } Gpu;
 
 typedef struct {
@@ -211,10 +211,15 @@ int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *temperatur
     return OK;
 }
 
-int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *reasons) {
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons) {
     RETURN_IF(gpu_of(handle)->lost);
     *reasons = gpu_of(handle)->reasons;
     return OK;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *reasons) {
+    RETURN_IF(gpu_of(handle)->reasons_result);
+    return nvmlDeviceGetCurrentClocksThrottleReasons(handle, reasons);
 }
 
 int nvmlDeviceSetGpuLockedClocks(void *handle, unsigned low_mhz, unsigned high_mhz) {

@@ -19,7 +19,7 @@ from wattshed.measure.gpu_state import combine, observer
 from wattshed.measure.meter import Meter
 from wattshed.records import Health
 
-NOT_SUPPORTED, GPU_IS_LOST = 3, 15
+NOT_SUPPORTED, FUNCTION_NOT_FOUND, GPU_IS_LOST = 3, 13, 15
 IDLE, POWER_CAP, HOT = 0x1, 0x4, 0x40
 
 
@@ -35,6 +35,8 @@ def test_it_tells_temperature_clock_and_reasons(machine: Any) -> None:
     assert observer("0")() == Observation(71.0, 1980.0, ("gpu_idle", "sw_power_cap"))
     gpu.temperature_result = NOT_SUPPORTED
     assert observer("0")().temperature_c is None
+    gpu.reasons_result = FUNCTION_NOT_FOUND  # as in older drivers, which have the old name
+    assert observer("0")().throttle_reasons == ("gpu_idle", "sw_power_cap")
 
 
 def test_of_several_gpus_it_tells_the_worst(machine: Any) -> None:

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from wattshed.cli import main
 from wattshed.errors import InputError
-from wattshed.measure.importers.registry import Tokens, import_runs
+from wattshed.measure.importers.registry import Tokens, import_runs, together
 from wattshed.measure.importers.study_2024 import read_study_run
 from wattshed.runs import COLUMNS, read_runs
 
+VLLM = Path(__file__).parents[1] / "samples" / "vllm-bench" / "result.json"
 LOAD = "load model,22.1,26.7,0.5,64,0,0,Llama-2-7b-chat-hf,1,,0,32,M1-Pro,12916.5\n"
 # 2.0 W * 0.25 s * 0.5 + 1.0 W * 0.5 s * 0.8 = 0.65 J; 10 W * 0.25 s + 4 W * 0.5 s = 4.5 J
 FIRST = (
@@ -88,7 +89,9 @@ def test_recorded_tokens_that_cannot_be_the_generated_ones_are_refused(tmp_path)
         (FIRST.replace("5.0", "fast", 1), SAMPLES, "row 1: expected a number for runtime_s"),
         (FIRST, "inference-A-0,1,2\n", "power.csv: row 1: has 3 values, expected 6"),
         (FIRST, "inference-B-0,1,1,1,1,1\n", "'inference-A-0' has no samples of power"),
-        (FIRST, "inference-A-0,250.0,0,0,2000,10000\n", "its power, or its share, is not known"),
+        (FIRST, "inference-A-0,250.0,0,0,2000,10000\n", "row 1: sample 0 of 'inference-A-0': its"),
+        (FIRST + '"' + "x" * 140_000, SAMPLES, "is no CSV: field larger than field limit"),
+        (FIRST, '"' + "x" * 140_000, "power.csv: line 1: is no CSV: field larger"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, results: str, samples: str, told: str):
@@ -113,3 +116,6 @@ def test_the_command_knows_its_results_by_their_rows(tmp_path):
     other = import_runs(results, system="m1", tokens=Tokens(recorded="total"))
     assert other.table["system"].to_list() == ["m1", "m1"]
     assert any("those recorded" in n for n in other.notes)
+    vllm = import_runs(VLLM, system="m1", n_accelerators=4)
+    mixed = together([import_runs(results, system="m1", n_accelerators=4), vllm])
+    assert mixed.table["n_accelerators"].to_list() == [4] * (2 + vllm.table.height)

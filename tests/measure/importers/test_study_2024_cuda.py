@@ -146,6 +146,7 @@ def test_the_core_of_a_call_is_metered_by_its_timechart(tmp_path):
     [
         (1, None, "--zone: not given"),
         (1, "Mars/Base", "--zone: 'Mars/Base'"),
+        (1, "America", "--zone: 'America'"),
         (1, "Europe/London", "covers none of 1 calls; check --zone"),
         (9, "America/Chicago", "began on CPU 9"),
         (None, "America/Chicago", "does not tell the CPU"),
@@ -194,6 +195,9 @@ def test_the_command_knows_its_results_by_their_rows_and_fit_takes_them(tmp_path
         (row("start-inference-A-1", 190_000, gpus=2), "which fit no number of GPUs"),
         (row("start-inference-A-1", 190_000, total=99), "row 1: 90 tokens came of 32 at most"),
         (row("start-inference-A-1", 190_000).replace("190000", "much"), "energy of a GPU"),
+        (row("start-inference-A-1", 190_000, runtime_s=0.0), "row 1: 0 s, and energies of GPUs"),
+        (row("start-inference-A-1", -190_000), "row 1: 2 s, and energies of GPUs -190000.0; leave"),
+        (row("start-inference-A-1", 190_000) + '1,"' + "x" * 140_000, "line 3: is no CSV: field"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, text, told):

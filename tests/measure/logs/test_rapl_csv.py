@@ -56,6 +56,7 @@ def test_columns_are_named_in_many_styles(header: str, row: str, unit: str, valu
         ("t,package-0_uj\n", "rapl: has no reading"),
         ("t,package-0_uj\n1,2\n1,3\n", "rapl: line 3: is not later"),
         ("t,package-0_uj\n1,2\n2\n", "rapl: line 3: has 1 values, expected 2"),
+        ("t,package-0_uj\n1000000000,2\n2000000000,3\n", "rapl: lasts 1e+09 s; name the unit"),
         ("t,package-0_uj\n1,none\n", "rapl: line 2: expected a number for package-0_uj"),
     ],
 )

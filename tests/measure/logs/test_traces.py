@@ -97,6 +97,7 @@ def test_nvidia_smi_gives_powers_by_gpu_and_says_what_it_does_not_know(tmp_path)
     assert said(found, "nvidia-smi:GPU-bb")[0][0] == pytest.approx(100_000_000, abs=1000)
     assert found.readings["nvidia-smi:GPU-aa"][1].flags == ("no_data",)
     assert [i.averaging_s for i in found.manifest.meters] == [1.0, 1.0]
+    assert all("taken for the mean of a second" in i.note for i in found.manifest.meters)
 
 
 def test_rapl_gives_counters(tmp_path):

@@ -67,6 +67,11 @@ def test_the_energies_of_a_log_are_those_computed_by_hand():
     )
 
 
+def test_columns_without_a_name_are_counted_but_for_the_last():
+    text = (HEAD + RECORDS).replace("core1-power", "").replace("core2-power", "core2-power,")
+    assert parse_uprof(text).core_power_w[:, 1].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_cores_that_miss_most_of_the_package_are_flagged():
     log = parse_uprof(HEAD + RECORDS)
     assert core_sum_flags(log.core_power_w, log.socket_power_w) == ("cores_miss_package",)

@@ -323,6 +323,13 @@ def test_options_that_make_no_sense_are_refused(options: str, wrong: str) -> Non
         opened(f"host?{options}")
 
 
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    """The name of a meter goes into journals and certificates."""
+    with pytest.raises(ParameterError, match="an address with a user") as error:
+        opened("me:hunter2@host:9400")
+    assert "hunter2" not in str(error.value)
+
+
 @given(st.text(st.sampled_from('{}",=\\ \n\t#_abeE+-.0159NaInf')), st.booleans())
 def test_whatever_a_line_holds_it_is_read_or_refused(rest: str, known: bool) -> None:
     text = f"DCGM_FI_DEV_POWER_USAGE{rest}" if known else rest

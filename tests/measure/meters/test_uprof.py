@@ -80,6 +80,16 @@ def test_the_cores_of_a_process_are_summed_apart_and_cover_the_sockets(tmp_path)
     assert 1.0 <= power_w <= CORES  # 1 W for each core that one of our threads was seen on
 
 
+def test_cores_that_the_chart_does_not_have_give_no_data_rather_than_no_meter(tmp_path):
+    others = "HEAD.replace('core', 'core99')"
+    path = program(
+        tmp_path, f"write({others} + '1,8:44:14:860,  9.00,  9.00,' + ONES + '\\n')\nuntil('x')"
+    )
+    *_, cores = open_meters(f"uprof:{path},pid={os.getpid()}")
+    reading = cores.read()
+    assert (cores.info.id, reading.power_w, reading.flags) == ("uprof:cores", None, ("no_data",))
+
+
 def test_cores_are_those_that_threads_run_on():
     found = cores_of(os.getpid())
     assert 1 <= len(found) <= CORES

@@ -243,6 +243,6 @@ def _find_model(connection: Connection, wanted: str) -> tuple[str, str]:
 def _token_ids(given: Settings) -> tuple[int, int]:
     text = given.text("token_ids", "1000-30000")
     low, _, high = text.partition("-")
-    if not (low.isdecimal() and high.isdecimal() and int(low) < int(high)):
+    if not (low.isdecimal() and high.isdecimal() and int(low) < int(high) < 2**31):
         raise ParameterError("openai: token_ids", repr(text), "give LOW-HIGH, such as 1000-30000")
     return int(low), int(high)

@@ -116,15 +116,18 @@ class Connection:
                 if answer.status_code != 200:
                     raise self._refusal(answer.status_code, await answer.aread())
                 yield answer
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             cure = f"start the engine, or check the address; {EXAMPLE}"
-            raise EngineError(self.where, f"cannot be reached: {error}", cure) from None
+            found = f"cannot be reached: {str(error) or 'it does not answer'}"
+            raise EngineError(self.where, found, cure) from None
         except httpx.TimeoutException:
             cure = "raise timeout_s, or ask for less"
             found = f"said nothing for {self.timeout_s:g} s"
             raise EngineError(self.where, found, cure) from None
         except httpx.TransportError as error:
             raise EngineError(self.where, f"broke off: {error}", SERVER_BROKE) from None
+        except httpx.RequestError as error:
+            raise EngineError(self.where, f"sent what is no answer: {error}", EXAMPLE) from None
 
     def _refusal(self, status: int, body: bytes) -> RefusedError:
         if self._key:

@@ -173,8 +173,8 @@ def _mean_row(path: Path, found: _Summary, count: int) -> pl.DataFrame:
     if latency.std is not None:
         spread_s = _time(path, "request_latency", latency, latency.std)
     row = {
-        "input_tokens": round(lengths[0].avg),
-        "output_tokens": round(lengths[1].avg),
+        "input_tokens": float(round(lengths[0].avg)),
+        "output_tokens": float(round(lengths[1].avg)),
         "runtime_s": _time(path, "request_latency", latency, latency.avg),
         "runtime_sd_s": spread_s,
         "ttft_s": ttft and _time(path, "time_to_first_token", ttft, ttft.avg),

@@ -23,11 +23,12 @@ UNLIKE = 0.05
 CONCURRENCY = "batch_size is the concurrency that was set: the engine's may be smaller"
 """Note of readers that take it so."""
 SHAPES: dict[str, pl.DataType] = {
-    "input_tokens": pl.Int64(),
-    "output_tokens": pl.Int64(),
+    "input_tokens": pl.Float64(),
+    "output_tokens": pl.Float64(),
     "runtime_s": pl.Float64(),
     "ttft_s": pl.Float64(),
 }
+"""That tokens are whole, and not too many, is checked with all columns of runs."""
 
 
 class Request(NamedTuple):
@@ -78,7 +79,8 @@ class Benchmark:
     notes : tuple of str
         What was left out, and what a reader has to know.
     window_s : tuple of float or None
-        From the first request sent to the last token, since the epoch.
+        From the first request sent to the last token, since the epoch; None where the file does not
+        tell, or leaves out requests that were served in it.
     """
 
     rows: pl.DataFrame
@@ -99,7 +101,7 @@ def mean_of(benchmark: Benchmark) -> Benchmark:
         return benchmark
     rows, count = benchmark.rows, benchmark.rows.height
     mean = rows.select(
-        pl.col("input_tokens", "output_tokens").mean().round().cast(pl.Int64),
+        pl.col("input_tokens", "output_tokens").mean().round(),
         pl.col("runtime_s", "ttft_s").mean(),
         runtime_sd_s=pl.col("runtime_s").std(),
         trials=pl.lit(count),

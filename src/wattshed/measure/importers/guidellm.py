@@ -100,11 +100,12 @@ def _benchmark(path: Path, found: _Benchmark) -> Benchmark:
         + left_out
         + sampled
         + ((CONCURRENCY,) if concurrency else ()),
-        window_s=(
-            min(r.request_start_time for r in served),
-            max(r.request_end_time for r in served),
-        ),
+        window_s=None if sample else _window_s(served),
     )
+
+
+def _window_s(served: list[_Served]) -> tuple[float, float]:
+    return min(r.request_start_time for r in served), max(r.request_end_time for r in served)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -115,7 +115,7 @@ def read_leaderboard(path: Path, input_tokens: int | None) -> list[Benchmark]:
 def _configuration(found: _Configuration, input_tokens: int) -> Benchmark:
     row = {
         "input_tokens": [input_tokens],
-        "output_tokens": [round(found.avg_output_len)],
+        "output_tokens": [float(round(found.avg_output_len))],
         "runtime_s": [found.median_itl_ms / 1e3 * found.avg_output_len],
         "flags": ["runtime_without_ttft"],
     }

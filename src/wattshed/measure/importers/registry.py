@@ -32,7 +32,7 @@ from wattshed.measure.importers import (
 from wattshed.measure.importers.found import Benchmark, Energy, Setting, mean_of
 from wattshed.records import Kind
 from wattshed.runs import COLUMNS, SETTINGS, check_runs
-from wattshed.tables import RawTable
+from wattshed.tables import RawTable, check_columns
 
 Shape = Literal["auto", "requests", "mean"]
 TELEMETRY = "aiperf-telemetry"
@@ -289,7 +289,7 @@ def _study_runs(
     table: pl.DataFrame, notes: Sequence[str], tokens: Tokens, given: dict[str, Any], tool: str
 ) -> ImportedRuns:
     told = {name: pl.lit(value) for name, value in given.items() if value is not None}
-    frame = table.with_columns(**told)
+    frame = check_columns(RawTable(table.with_columns(**told), tool, 1), COLUMNS)
     held = [c.name for c in COLUMNS if frame[c.name].null_count() < frame.height]
     counted = f"tokens taken as {tokens.recorded}, which the file does not say (--recorded)"
     return ImportedRuns(frame.select(held), (counted, *notes), "derived", tool)
@@ -313,7 +313,9 @@ def _metered(path: Path, energy: Path, benchmark: Benchmark) -> Benchmark:
         raise FileError(str(energy), "no energy over time", "give a gpu_telemetry_export.jsonl")
     if benchmark.window_s is None:
         raise FileError(
-            str(path), "requests without times of day", "give requests of aiperf or guidellm"
+            str(path),
+            "requests without times of day, or a sample of them only",
+            "give all requests of aiperf or guidellm",
         )
     found = aiperf_telemetry.energy_between(energy, *benchmark.window_s)
     value_j, low_j, high_j = (

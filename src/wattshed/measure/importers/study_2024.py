@@ -21,7 +21,7 @@ from wattshed.errors import FileError, TableError
 from wattshed.fit.rules import PAUSE_FLAG
 from wattshed.measure.formulas import apple_cpu_energy_j, apple_gpu_energy_j
 from wattshed.measure.logs import powermetrics
-from wattshed.measure.logs.text import finite, read_text
+from wattshed.measure.logs.text import csv_rows, finite, read_text
 from wattshed.runs import COLUMNS
 from wattshed.tables import RawTable, check_columns
 
@@ -114,7 +114,7 @@ def read_study_run(
 def _read_results(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Calls that are inferences, with the number of their row."""
     calls = []
-    for number, values in enumerate(csv.reader(io.StringIO(read_text(path))), 1):
+    for number, values in csv_rows(read_text(path), str(path), CURE):
         if values and values[0].startswith("inference"):
             if len(values) != len(RESULTS):
                 raise FileError(
@@ -141,7 +141,7 @@ def _read_samples(path: Path, events: list[str]) -> Samples:
         shares = log.energy_share(PROCESS)
         return {events[0]: np.column_stack([log.dt_s, shares, log.cpu_power_w, log.gpu_power_w])}
     found: dict[str, list[list[float]]] = {}
-    for number, values in enumerate(csv.reader(io.StringIO(text)), 1):
+    for number, values in csv_rows(text, str(path), CURE):
         where = f"{path}: row {number}"
         if len(values) != 6:
             raise FileError(where, f"has {len(values)} values, expected 6", CURE)
@@ -217,7 +217,11 @@ def _energies(samples: Samples, event: str, where: str) -> tuple[float, float]:
     if event not in samples:
         raise TableError(where, f"{event!r} has no samples of power", "give the file of this run")
     dt_s, alpha, cpu_w, gpu_w = samples[event].T
-    return apple_gpu_energy_j(gpu_w, dt_s), apple_cpu_energy_j(cpu_w, alpha, dt_s)
+    try:
+        return apple_gpu_energy_j(gpu_w, dt_s), apple_cpu_energy_j(cpu_w, alpha, dt_s)
+    except TableError as error:
+        cure = "leave the samples of power out: energies are then those recorded"
+        raise TableError(f"{where}: {error.where} of {event!r}", error.found, cure) from None
 
 
 def _far(energy_j: float, recorded_j: float) -> bool:

@@ -94,7 +94,7 @@ def _epoch_s(log: Timechart, text: str, path: Path, zone: str | None) -> float:
         )
     try:
         tz = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the last of a name that is a folder's
         raise ParameterError("--zone", repr(zone), "give one, as America/Chicago") from None
     midnight = datetime(day.year, day.month, day.day, tzinfo=tz)
     return (midnight + timedelta(seconds=log.clock_s)).timestamp() - log.interval_s

@@ -8,8 +8,6 @@ timechart of uProf with the power of each core.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +27,7 @@ from wattshed.measure.formulas import (
 )
 from wattshed.measure.importers.study_2024 import Recorded, ended_early, first_rows, generated
 from wattshed.measure.importers.study_2024_chart import Chart
-from wattshed.measure.logs.text import finite, read_text
+from wattshed.measure.logs.text import csv_rows, finite, read_text
 from wattshed.runs import COLUMNS
 from wattshed.tables import RawTable, check_columns
 
@@ -177,7 +175,7 @@ def _is_call(values: Sequence[str]) -> bool:
 
 def _read_calls(path: Path) -> list[Call]:
     calls, first = [], True
-    for number, values in enumerate(csv.reader(io.StringIO(read_text(path))), 1):
+    for number, values in csv_rows(read_text(path), str(path), CURE):
         if _is_call(values):
             calls.append(_call(values, f"{path}: row {number}", first))
         first = not _is_call(values)
@@ -195,14 +193,18 @@ def _call(values: Sequence[str], where: str, first: bool) -> Call:
     core_at = asked_at + len(ASKED)
     told = dict(zip((*FIRST, *ASKED), (*values[:3], *values[asked_at:core_at]), strict=True))
     packages = (finite(v, where, "the energy of a package") for v in values[3:gpus_at])
-    gpus = (finite(v, where, "the energy of a GPU") for v in values[gpus_at:asked_at])
+    gpus = tuple(finite(v, where, "the energy of a GPU") for v in values[gpus_at:asked_at])
     core = int(finite(values[core_at], where, "a CPU")) if layout.has_core else None
+    number = {k: finite(v, where, f"a number for {k}") for k, v in told.items() if k not in TEXTS}
+    if not number["runtime_s"] > 0 or min(gpus) < 0:
+        found = f"{number['runtime_s']:g} s, and energies of GPUs {', '.join(map(str, gpus))}"
+        raise TableError(where, found, "leave the run out")
     return Call(
         where,
         {name: told[name] for name in TEXTS},
-        {k: finite(v, where, f"a number for {k}") for k, v in told.items() if k not in TEXTS},
+        number,
         tuple(value * UNITS["uJ"] for value in packages),
-        tuple(gpus),
+        gpus,
         core,
         first,
     )

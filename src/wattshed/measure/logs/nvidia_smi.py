@@ -12,13 +12,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.errors import FileError, TableError
-from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
+from wattshed.measure.logs.text import at_line, finite, whole_lines
 
 FORMATS = ("%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S")
 POWERS = ("power.draw.instant", "power.draw", "power.draw.average")
@@ -55,11 +54,6 @@ class SmiLogs:
 
     gpus: tuple[SmiLog, ...]
     cut_off: bool
-
-
-def read_nvidia_smi(path: Path) -> SmiLogs:
-    """Read a log from a file; see `parse_nvidia_smi`."""
-    return parse_nvidia_smi(read_text(path), str(path))
 
 
 def parse_nvidia_smi(text: str, place: str = "nvidia-smi") -> SmiLogs:

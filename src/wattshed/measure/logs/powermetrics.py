@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.errors import FileError
-from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
+from wattshed.measure.logs.text import at_line, finite, whole_lines
 
 BEGIN = "*** Sampled system activity"
 HEADER = re.compile(r"\*\*\* Sampled system activity \((.+?)\) \((\S+?) ?ms elapsed\) \*\*\*$")
@@ -106,11 +105,6 @@ class PowerLog:
         everyone = np.array([s.all_tasks_impact or np.nan for s in self.samples], float)
         alpha: NDArray[np.float64] = impact / everyone
         return alpha
-
-
-def read_powermetrics(path: Path) -> PowerLog:
-    """Read a log from a file; see `parse_powermetrics`."""
-    return parse_powermetrics(read_text(path), str(path))
 
 
 def parse_powermetrics(text: str, place: str = "powermetrics") -> PowerLog:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.errors import FileError
-from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
+from wattshed.measure.logs.text import at_line, finite, whole_lines
 from wattshed.units import JOULES_PER_MICROJOULE, JOULES_PER_MILLIJOULE
 
 TIME = re.compile(r"(?:t|time|timestamp)(?:[ _(\[]+(s|ms|us|ns)[)\]]*)?", re.IGNORECASE)
@@ -29,6 +28,8 @@ PACKAGE = re.compile(
 )
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 SCALES = {"": 1.0, "m": JOULES_PER_MILLIJOULE, "u": JOULES_PER_MICROJOULE}
+LONGEST_S = 1e8
+"""Three years: a longer log has its times in another unit than it says."""
 CURE = "name columns t and package-0_uj (or _mj, _j, _w), package-1_uj"
 
 
@@ -75,11 +76,6 @@ class RaplLog:
         return power_w
 
 
-def read_rapl_csv(path: Path) -> RaplLog:
-    """Read a log from a file; see `parse_rapl_csv`."""
-    return parse_rapl_csv(read_text(path), str(path))
-
-
 def parse_rapl_csv(text: str, place: str = "rapl") -> RaplLog:
     """Read a log; a last line that was cut off is left out.
 
@@ -106,8 +102,12 @@ def parse_rapl_csv(text: str, place: str = "rapl") -> RaplLog:
     if not rows:
         raise FileError(place, "has no reading", CURE)
     table = np.array(rows)
+    t_s = table[:, 0] * scale_s
+    if t_s[-1] - t_s[0] > LONGEST_S:
+        found = f"lasts {t_s[-1] - t_s[0]:.3g} s"
+        raise FileError(place, found, "name the unit of its time, as t_ns or time_ms")
     return RaplLog(
-        table[:, 0] * scale_s,
+        t_s,
         tuple(packages),
         "J" if kind == "j" else "W",
         table[:, 1:] * scales,

@@ -1,8 +1,11 @@
-"""What the parsers of logs share: lines that are whole, and numbers that say where they stand."""
+"""What the parsers of logs share: lines and rows, and numbers that say where they stand."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from wattshed.errors import FileError, TableError
@@ -37,6 +40,21 @@ def begins_with(path: Path, begin: bytes) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> FileError:
     return FileError(str(path), f"cannot be read: {error.strerror}", "check the path")
+
+
+def csv_rows(text: str, place: str, cure: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file without a header, and their numbers.
+
+    Raises
+    ------
+    FileError
+        Where a quotation does not end.
+    """
+    rows = csv.reader(io.StringIO(text))
+    try:
+        yield from enumerate(rows, 1)
+    except csv.Error as error:
+        raise FileError(at_line(place, rows.line_num), f"is no CSV: {error}", cure) from None
 
 
 def whole_lines(text: str) -> tuple[list[str], bool]:

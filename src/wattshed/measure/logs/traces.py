@@ -28,6 +28,7 @@ GAP_S = 1e-6
 CURE = "give a trace, or a log of powermetrics, nvidia-smi, AMDuProfCLI timechart or RAPL packages"
 SUMMED = "energy is the sum of mean powers"
 CUT_OFF = "its end was cut off"
+ASSUMED = "taken for the mean of a second, which it is not before Ampere and on GA100 (A100, A30)"
 NO_ZONE = "times of the machine's zone, taken as UTC"
 NO_DATE = "times of the day only"
 
@@ -105,7 +106,12 @@ def _of_nvidia_smi(text: str, place: str) -> Trace:
             (log.device,),
             vendor="NVIDIA",
             averaging_s=0.0 if log.column == "power.draw.instant" else 1.0,
-            note=_joined(log.column, NO_ZONE, CUT_OFF if logs.cut_off else ""),
+            note=_joined(
+                log.column,
+                ASSUMED if log.column == "power.draw" else "",
+                NO_ZONE,
+                CUT_OFF if logs.cut_off else "",
+            ),
         )
         _add(trace, info, _pointwise(log.t_s, start_s, power_w=log.power_w))
     return trace

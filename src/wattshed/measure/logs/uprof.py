@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wattshed.errors import FileError
-from wattshed.measure.logs.text import at_line, finite, read_text, whole_lines
+from wattshed.measure.logs.text import at_line, finite, whole_lines
 
 BEGIN = "PROFILE RECORDS"
 START = re.compile(r"^Profile Start Time:,\s*(\w{3}-\d{2}-\d{4})_", re.MULTILINE)
@@ -66,11 +65,6 @@ class Timechart:
     socket_power_w: NDArray[np.float64]
     core_power_w: NDArray[np.float64]
     cut_off: bool
-
-
-def read_uprof(path: Path) -> Timechart:
-    """Read a timechart from a file; see `parse_uprof`."""
-    return parse_uprof(read_text(path), str(path))
 
 
 def parse_uprof(text: str, place: str = "timechart") -> Timechart:
@@ -155,7 +149,7 @@ def parse_columns(line: str, where: str) -> Columns:
     ------
     FileError
     """
-    names = [name.strip() for name in line.split(",")]
+    names = [name.strip() for name in line.rstrip().rstrip(",").split(",")]
     found = [(POWER.fullmatch(name), at) for at, name in enumerate(names)]
     powers = [(match[1].lower(), int(match[2]), at) for match, at in found if match]
     if names[:2] != ["RecordId", "Timestamp"] or not powers:
@@ -163,7 +157,7 @@ def parse_columns(line: str, where: str) -> Columns:
     return Columns(
         {number: at for kind, number, at in powers if kind == "socket"},
         {number: at for kind, number, at in powers if kind == "core"},
-        len([name for name in names if name]),
+        len(names),
     )
 
 

@@ -81,7 +81,7 @@ def profile_power_w(profile: Profile) -> float:
     Raises
     ------
     ParameterError
-        If the profile has no domain.
+        If the profile has no domain, or predicts less than nothing in it.
     """
     if profile.domain is None:
         raise ParameterError(
@@ -92,22 +92,10 @@ def profile_power_w(profile: Profile) -> float:
         np.geomspace(*profile.domain.output_tokens, 9),
     )
     found = predict(profile, m.ravel(), n.ravel())
-    return float(found.energy_j.sum() / found.runtime_s.sum())
-
-
-def modelled_energy_j(profile: Profile, m: int, n: int) -> float:
-    """Energy that a profile predicts for one query with m input and n output tokens.
-
-    Raises
-    ------
-    ParameterError
-        If it predicts less than nothing.
-    """
-    found = predict(profile, m, n)
-    if found.negative[0]:
+    if found.negative.any():
         raise ParameterError(
             f"profile {profile.name}",
-            f"predicts {found.energy_j[0]:.4g} J for m={m}, n={n}",
-            "ask for a size within its domain",
+            f"is below 0 for {found.negative.sum()} of {m.size} sizes in its domain",
+            "use a profile of another form, or give model:WATTS",
         )
-    return float(found.energy_j[0])
+    return float(found.energy_j.sum() / found.runtime_s.sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from math import floor
 from typing import TypeVar
 
@@ -22,6 +22,16 @@ __all__ = ["Faults", "SimulatedMeter", "SquareWave", "meters_for", "open_meters"
 
 SPIKE_J, SPIKE_W = 1e7, 1e6
 """What a spike adds to the counter, and shows as power."""
+LARGEST = 1e9
+RANGES = {
+    "duty": (1e-3, 1.0),
+    "duty_period_s": (1e-3, LARGEST),
+    "period_s": (1e-3, LARGEST),
+    "slices": (1, 64),
+    "gain": (-0.9, LARGEST),
+    "wall_step_s": (-LARGEST, LARGEST),
+}
+"""Of numbers in arguments that are not from 0 to `LARGEST`."""
 T = TypeVar("T")
 
 
@@ -261,11 +271,18 @@ class _Load(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
-def open_meters(argument: str, clock: Clock) -> list[Meter]:
+def open_meters(argument: str, clock: Clock, plant: Plant | None = None) -> list[Meter]:
     """Meters of a machine whose power goes up and down: ``FAULT=VALUE,...``.
 
     Besides the fields of `Faults`, ``low_w``, ``high_w`` and ``period_s`` of its load may be given,
     and the ``seed``. Without a tick, it is 0.1 s, as that of many counters is.
+
+    Parameters
+    ----------
+    argument : str
+    clock : Clock
+    plant : Plant, optional
+        What they read instead: that of a simulated engine. Its load is its own.
 
     Raises
     ------
@@ -285,12 +302,18 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
             f"use some of {', '.join([*known, *load_names])}",
         )
     faults = _converted(given, Faults)
-    if load.period_s <= 0 or faults.slices < 1 or not 0 < faults.duty <= 1:
-        raise ParameterError(
-            "meter simulated", argument, "give period_s > 0, slices >= 1 and 0 < duty <= 1"
-        )
-    plant = Ripple(load.low_w, load.high_w, load.period_s)
+    _refuse_impossible(faults, load)
+    plant = plant or Ripple(load.low_w, load.high_w, load.period_s)
     return meters_for(plant, clock, faults, load.seed)
+
+
+def _refuse_impossible(faults: Faults, load: _Load) -> None:
+    for name, value in {**asdict(faults), **msgspec.structs.asdict(load)}.items():
+        low, high = RANGES.get(name, (0.0, LARGEST))
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise ParameterError(
+                "meter simulated", f"{name}={value:g}", f"give a number from {low:g} to {high:g}"
+            )
 
 
 def _pair(text: str) -> tuple[str, str]:

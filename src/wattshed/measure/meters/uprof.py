@@ -69,7 +69,7 @@ def open_meters(argument: str, clock: Clock) -> list[Meter]:
     found = latest.power_w if latest else {}
     sockets = sorted(int(name) for name in found if name != CORES)
     infos = {str(socket): amd_info(socket, PERIOD_S, live=True) for socket in sockets}
-    if CORES in found:
+    if pid is not None:  # where its cores are not known, its readings say so
         infos[CORES] = _cores_info(sockets)
     return [Channel(info, clock, source, name) for name, info in infos.items()]
 

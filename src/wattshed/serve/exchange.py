@@ -1,0 +1,256 @@
+"""One request on a connection and its answer, as ASGI has them."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette.types import ASGIApp, Message, Scope
+
+from wattshed.serve.reply import ATTENDED, Headers
+
+log = logging.getLogger("wattshed.serve")
+MOST_WAITING = 2**16
+"""Bytes of a body that wait to be taken, before reading is paused."""
+STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in http.HTTPStatus}
+LEFT: Message = {"type": "http.disconnect"}
+
+
+class Link(Protocol):
+    """The connection of an exchange."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    tasks: set[asyncio.Task[None]]
+    writable: asyncio.Event | None
+
+    @property
+    def first_headers(self) -> Headers:
+        """Those of each answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        ...
+
+    def ended(self, exchange: Exchange) -> None:
+        """The answer is out."""
+        ...
+
+
+class Exchange:
+    """A request and its answer.
+
+    Parameters
+    ----------
+    link : Link
+    scope : Scope
+    keep_alive : bool
+        Whether the connection is used on after it.
+    waits_to_send : bool
+        The client sends the body once it is told to go on.
+
+    Attributes
+    ----------
+    started, complete : bool
+        How far the answer is out.
+    lost : bool
+        The client is gone.
+    task : Task
+        In which it is answered.
+    on_lost : callable or None
+        Called when it goes before the answer is complete.
+    """
+
+    __slots__ = (
+        "_bytes_left",
+        "_chunked",
+        "_head",
+        "_is_head",
+        "_is_old",
+        "_link",
+        "_more",
+        "_news",
+        "_pieces",
+        "_scope",
+        "_size",
+        "_waiter",
+        "_waits_to_send",
+        "complete",
+        "keep_alive",
+        "lost",
+        "on_lost",
+        "started",
+        "task",
+    )
+
+    def __init__(
+        self, link: Link, scope: Scope, *, keep_alive: bool, waits_to_send: bool = False
+    ) -> None:
+        self._link, self._scope, self.keep_alive = link, scope, keep_alive
+        self._is_head, self._is_old = scope["method"] == "HEAD", scope["http_version"] == "1.0"
+        scope["extensions"] = {ATTENDED: self}
+        self.on_lost: Callable[[], None] | None = None
+        self._waits_to_send = waits_to_send
+        self._pieces: list[bytes] = []
+        self._size, self._more, self._news = 0, True, False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head, self._chunked = b"", False
+        self._bytes_left: int | None = None  # of a body that ends with the connection
+        self.started = self.complete = self.lost = False
+
+    def begin(self, app: ASGIApp) -> None:
+        """Have an application answer it, in a task of its own."""
+        self.task = self._link.loop.create_task(self._run(app))
+        self._link.tasks.add(self.task)
+
+    async def _run(self, app: ASGIApp) -> None:
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            log.exception("a request failed")
+        finally:
+            self._link.tasks.discard(self.task)
+            del self.task, self._scope  # which refer to this: no collector has to find them
+            if not self.complete:
+                self._link.transport.close()  # it must not look whole
+
+    def take(self, piece: bytes) -> None:
+        """A part of the body has come."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > MOST_WAITING:
+            self._link.pause_reading()
+        self._wake()
+
+    def take_end(self) -> None:
+        """The body is whole."""
+        self._more = False
+        self._wake()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        if self.complete:
+            return
+        self.lost = True
+        self._wake()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _wake(self) -> None:
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """The next part of the request, or that its client has left; as of ASGI."""
+        link = self._link
+        if self._waits_to_send:
+            self._waits_to_send = False
+            link.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self._news or self.lost or self.complete):
+            link.resume_reading()
+            self._waiter = link.loop.create_future()
+            await self._waiter
+        if self.lost or self.complete:
+            return LEFT
+        pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
+        link.resume_reading()
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return {"type": "http.request", "body": body, "more_body": self._more}
+
+    async def send(self, message: Message) -> None:
+        """Send the next part of the answer, once the client takes it; as of ASGI.
+
+        Raises
+        ------
+        RuntimeError
+            If the parts make no answer.
+        """
+        writable = self._link.writable
+        if writable is not None:
+            await writable.wait()
+        if self.lost:
+            return
+        if not self.started:
+            self._start(message)
+        else:
+            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+
+    def _start(self, message: Message) -> None:
+        """Make the head, which leaves with the first part of the body, or after a moment."""
+        status, headers = message["status"], message.get("headers", ())
+        head, length, closes = head_of(status, [*self._link.first_headers, *headers])
+        self.started, self._waits_to_send = True, False
+        if closes:
+            self.keep_alive = False
+        if length is not None or status in (204, 304):
+            self._bytes_left = length or 0
+        elif self._is_old:
+            self.keep_alive = False
+        else:
+            self._chunked = True
+            head += b"transfer-encoding: chunked\r\n"
+            self._link.loop.call_soon(self._flush)
+        if not self.keep_alive and not closes:
+            head += b"connection: close\r\n"
+        self._head = head + b"\r\n"
+
+    def _flush(self) -> None:
+        """Send a head that nothing followed."""
+        if self._head and not self.lost:
+            head, self._head = self._head, b""
+            self._link.transport.write(head)
+
+    def _go_on(self, body: bytes, *, more: bool) -> None:
+        if self.complete:
+            raise RuntimeError("the answer is complete, and nothing can follow it")
+        head, self._head = self._head, b""
+        if self._is_head:
+            out = head
+        elif self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            out = head + chunk + (b"" if more else b"0\r\n\r\n")
+        else:
+            self._count(len(body), more=more)
+            out = head + body
+        if out:
+            self._link.transport.write(out)
+        if not more:
+            self.complete = True
+            self._wake()
+            self._link.ended(self)
+
+    def _count(self, size: int, *, more: bool) -> None:
+        """Keep to the length that was announced: what follows would be the next answer."""
+        if self._bytes_left is None:
+            return
+        self._bytes_left -= size
+        if self._bytes_left < 0 or (self._bytes_left and not more):
+            raise RuntimeError("the body is not as long as its content-length")
+
+
+def head_of(status: int, headers: Headers) -> tuple[bytes, int | None, bool]:
+    """Status line and headers; with the length of the body, and whether the connection ends.
+
+    Raises
+    ------
+    RuntimeError
+        If a header is none.
+    """
+    lines = [STATUS_LINE[status], *map(b": ".join, headers)]
+    head = b"\r\n".join(lines)
+    # A value that ends a line would be a header of its maker's.
+    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines) or b"\0" in head:
+        raise RuntimeError("a header of the answer holds what ends a line")
+    known = dict(headers)
+    length = known.get(b"content-length")
+    closes = b"close" in known.get(b"connection", b"").lower()
+    return head + b"\r\n", None if length is None else int(length), closes
