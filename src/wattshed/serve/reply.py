@@ -53,8 +53,8 @@ class Attended(Protocol):
         """As of ASGI."""
         ...
 
-    def rest(self) -> bytes | None:
-        """What was not yet received of the body, if all of it is there; None otherwise."""
+    def whole_body(self) -> bytes | None:
+        """All of the body, if it is there and was not taken."""
         ...
 
     def answer(self, status: int, headers: Headers, body: bytes) -> bool:
@@ -210,6 +210,7 @@ async def read_body(
 
     Parameters
     ----------
+    scope : Scope
     receive : Receive
     length : str
         In bytes, as its headers tell it.
@@ -227,7 +228,7 @@ async def read_body(
     """
     if not length.isdecimal() or int(length) > limit:
         raise _too_long(limit)
-    whole = None if server is None else server.rest()
+    whole = None if server is None else server.whole_body()
     if whole is not None:
         if len(whole) > limit:
             raise _too_long(limit)
@@ -256,11 +257,6 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
 
 def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
-
-
-def named(headers: Headers) -> dict[str, str]:
-    """Headers of a request by name; the first of those that have the same."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 def passed_headers(headers: Headers) -> Headers:
