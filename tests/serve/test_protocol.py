@@ -82,14 +82,19 @@ class Memory(asyncio.Transport):
         self.closed = True
 
 
-async def converse(app: Any, pieces: list[bytes]) -> Memory:
-    """What a connection answers to some pieces."""
+def connection_to(app: Any) -> tuple[GatewayProtocol, ServerState, Memory]:
     config = uvicorn.Config(app, log_config=None, ws="none")
     config.load()
     config.loaded_app = app
     state, transport = ServerState(), Memory()
     protocol = GatewayProtocol(config, state, {})
     protocol.connection_made(transport)
+    return protocol, state, transport
+
+
+async def converse(app: Any, pieces: list[bytes]) -> Memory:
+    """What a connection answers to some pieces."""
+    protocol, state, transport = connection_to(app)
     for piece in pieces:
         protocol.data_received(piece)
         await asyncio.sleep(0)
@@ -312,12 +317,7 @@ def test_a_body_that_is_too_long_is_refused_also_where_it_is_there() -> None:
 
 def test_an_answer_at_once_waits_for_a_slow_client_all_the_same() -> None:
     async def scenario() -> tuple[bytes, bytes]:
-        config = uvicorn.Config(at_once, log_config=None, ws="none")
-        config.load()
-        config.loaded_app = at_once
-        state, transport = ServerState(), Memory()
-        protocol = GatewayProtocol(config, state, {})
-        protocol.connection_made(transport)
+        protocol, state, transport = connection_to(at_once)
         protocol.pause_writing()
         protocol.data_received(POSTED)
         for _ in range(9):

@@ -271,7 +271,7 @@ def passed_headers(headers: Headers) -> Headers:
     return [pair for pair in passed if pair[0] not in dropped] if dropped else passed
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _may_pass(name: bytes) -> bool:
     return name not in NEVER_PASSED and not name.startswith(OURS)
 
