@@ -6,14 +6,14 @@ less than making arrays for it, so there is one set of them, which is written as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.compiled import compiled
+from wattshed.compiled import compiled, ready
 from wattshed.engines.model import BatchingDeployment
 from wattshed.engines.model import Deployment as Engine
 from wattshed.engines.tables import Tables, tabulate
@@ -65,7 +65,7 @@ WANTED = np.dtype(
 WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price_j", "f8")])
 """What the rule finds of an endpoint."""
 
-_WANTED, _ALONE, _WEIGHED = Struct("q5dq2dqd"), Struct("3d"), Struct("4d")
+_WANTED, _ALONE = Struct("q5dq2dqd"), Struct("3d")
 OF_ALONE = KIND.fields["runtime_s"][1] if KIND.fields else 0
 """Where in a row of `KIND` that of the request alone begins, in bytes."""
 FIRST = 64
@@ -90,9 +90,10 @@ class Desk:
         kinds[:] = _kinds(engines, first[1:] - 1)
         self._wanted, wanted = _room(WANTED, 1)
         self._fixed = (*tables, kinds, wanted)
+        self._choose: Callable[..., tuple[int, float]] | None = None
         self._resize(FIRST)
 
-    def want(self, wanted: Sequence[float]) -> None:
+    def want(self, *wanted: float) -> None:
         """Write down a request: the fields of `Wanted` in their order."""
         _WANTED.pack_into(self._wanted, 0, *wanted)
 
@@ -129,7 +130,9 @@ class Desk:
                 e.asleep,
             )
         self._packs[number](self._rows, 0, *flat)
-        return choose(self._arrays, number, keep, packs, self._budgets)
+        if self._choose is None:
+            self._choose = ready(choose, self._arrays, 0, keep, packs, self._budgets)
+        return self._choose(self._arrays, number, keep, packs, self._budgets)
 
     def weighed(self, number: int) -> bytes:
         """What the last choice found of its endpoints, for `columns_of`."""
@@ -145,9 +148,10 @@ class Desk:
         self._packs = [Struct(f"{each * number}q").pack_into for number in range(size + 1)]
 
 
-def columns_of(weighed: bytes) -> Iterator[list[float]]:
+def columns_of(weighed: bytes) -> tuple[list[float], list[float], list[float], list[float]]:
     """The fields of WEIGHED, each of all endpoints."""
-    return map(list, zip(*_WEIGHED.iter_unpack(weighed), strict=True))
+    found = memoryview(weighed).cast("d")
+    return found[::4].tolist(), found[1::4].tolist(), found[2::4].tolist(), found[3::4].tolist()
 
 
 def _room(dtype: np.dtype[Any], size: int) -> tuple[bytearray, Any]:

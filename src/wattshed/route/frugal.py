@@ -35,6 +35,7 @@ BY_NAME = attrgetter("name")
 PROMISED = "ttft", "tbt", "e2e"
 Limits = tuple[float, float, float]
 """On TTFT, TBT and E2E; inf for none."""
+NO_LIMITS = (INF, INF, INF)
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,9 @@ class _Seen(msgspec.Struct, frozen=True):
 
     def __call__(self) -> Told:
         ttft_s, tbt_s, joules, price_j = columns_of(self.weighed)
-        limits_s = {name: s for name, s in zip(PROMISED, self.limits, strict=True) if s < INF}
-        return Told(
-            [endpoint.name for endpoint in self.order],
-            joules,
-            price_j,
-            ttft_s,
-            tbt_s,
-            limits_s,
-            self.keep,
-            self.late,
-        )
+        names = [endpoint.name for endpoint in self.order]
+        limits_s = {} if self.limits == NO_LIMITS else _stated(self.limits)
+        return Told(names, joules, price_j, ttft_s, tbt_s, limits_s, self.keep, self.late)
 
 
 class Frugal(FilteredPolicy):
@@ -169,7 +162,7 @@ class Frugal(FilteredPolicy):
         return self._last
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
-        order = sorted(found, key=BY_NAME)
+        order = sorted(found, key=BY_NAME) if len(found) > 1 else found
         limits, late, tenant = self._want(request, outlook)
         desk, keep = self._desk, self._keep
         index, joules = desk.choose(order, self._kind, keep, self._packs)
@@ -195,7 +188,7 @@ class Frugal(FilteredPolicy):
         limits = self._limits_of(request)
         tenant = self._tenants.get(request.tenant, -1) if self._tenants else -1
         every, now_s = self._aim.every_token, request.arrival_s
-        self._desk.want((m, n, late, *limits, every, usual_m, usual_n, tenant, now_s))
+        self._desk.want(m, n, late, *limits, every, usual_m, usual_n, tenant, now_s)
         for kind, name in self._one_query:
             if name in outlook.runtime_s:
                 runtime_s = outlook.runtime_s[name]
@@ -217,6 +210,10 @@ class Frugal(FilteredPolicy):
         found = predict(deployment.profile, m, n)
         first_s = float(predict(deployment.profile, m, 1).runtime_s[0])
         return first_s, float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
+
+
+def _stated(limits: Limits) -> dict[str, float]:
+    return {name: s for name, s in zip(PROMISED, limits, strict=True) if s < INF}
 
 
 def _limits(slo: Slo) -> Limits:
