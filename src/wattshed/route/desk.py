@@ -150,7 +150,7 @@ class Desk:
 
 def columns_of(weighed: bytes) -> tuple[list[float], list[float], list[float], list[float]]:
     """The fields of WEIGHED, each of all endpoints."""
-    found = memoryview(weighed).cast("d")
+    found: Any = memoryview(weighed).cast("d")
     return found[::4].tolist(), found[1::4].tolist(), found[2::4].tolist(), found[3::4].tolist()
 
 

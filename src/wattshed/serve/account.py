@@ -152,7 +152,7 @@ class Account:
             due_s, _, flight = heapq.heappop(unseen)
             self.run(flight, due_s)
 
-    def state(self, name: str, deployment: str, *, healthy: bool) -> Endpoint:
+    def state(self, name: str, deployment: str, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
         running, waiting = self.running, self.waiting
         if self.alone:

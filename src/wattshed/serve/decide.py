@@ -129,11 +129,13 @@ class Decider:
 
         What is switched off is all of it, wishes included; and who wishes is in no group.
         """
-        wished = None if self.is_off else self._wishes.policy(request)
+        name, arm, canary = self.active, None, self.canary
+        if self.is_off:
+            return name, self._policies[name], arm
+        wished = self._wishes.policy(request)
         if wished is not None:
             return *wished, None
-        name, arm, canary = self.active, None, self.canary
-        if canary is not None and not self.is_off:
+        if canary is not None:
             arm = canary.group(request.id)
             name = canary.policy if arm == CANARY else name
         return name, self._policies[name], arm
