@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as it is when it must be sent somewhere: how long its answer is, is not known.
 
     Attributes
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True):
     greenest: bool = False
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """A replica as a router sees it.
 
     Attributes
@@ -148,7 +148,7 @@ class Told(msgspec.Struct, frozen=True):
     output_tokens: float
 
 
-class Served(msgspec.Struct, frozen=True):
+class Served(msgspec.Struct, frozen=True, gc=False):
     """What became of a request that was sent.
 
     Attributes

@@ -134,24 +134,25 @@ class Desk:
             self._choose = ready(choose, self._arrays, 0, keep, packs, self._budgets)
         return self._choose(self._arrays, number, keep, packs, self._budgets)
 
-    def weighed(self, number: int) -> bytes:
+    def weighed(self, number: int) -> tuple[float, ...]:
         """What the last choice found of its endpoints, for `columns_of`."""
-        return bytes(self._found[: number * WEIGHED.itemsize])
+        return self._unpack[number](self._found)
 
     def _resize(self, size: int) -> None:
         self._size = size
         self._rows, rows = _room(ENDPOINT, size)
-        found, view = _room(WEIGHED, size)
-        self._found = memoryview(found)
+        self._found, view = _room(WEIGHED, size)
         self._arrays = (*self._fixed, rows, view)
-        each = len(ENDPOINT.names or ())
+        each, found = len(ENDPOINT.names or ()), len(WEIGHED.names or ())
         self._packs = [Struct(f"{each * number}q").pack_into for number in range(size + 1)]
+        self._unpack = [Struct(f"{found * number}d").unpack_from for number in range(size + 1)]
 
 
-def columns_of(weighed: bytes) -> tuple[list[float], list[float], list[float], list[float]]:
+def columns_of(
+    weighed: tuple[float, ...],
+) -> tuple[list[float], list[float], list[float], list[float]]:
     """The fields of WEIGHED, each of all endpoints."""
-    found: Any = memoryview(weighed).cast("d")
-    return found[::4].tolist(), found[1::4].tolist(), found[2::4].tolist(), found[3::4].tolist()
+    return [*weighed[::4]], [*weighed[1::4]], [*weighed[2::4]], [*weighed[3::4]]
 
 
 def _room(dtype: np.dtype[Any], size: int) -> tuple[bytearray, Any]:

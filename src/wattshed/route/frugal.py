@@ -78,7 +78,7 @@ class _Seen(msgspec.Struct, frozen=True):
     """What a decision found; called, it tells it."""
 
     order: list[Endpoint]
-    weighed: bytes
+    weighed: tuple[float, ...]
     limits: Limits
     keep: float
     late: float

@@ -17,7 +17,7 @@ import msgspec
 from wattshed.records import Endpoint
 
 
-class Flight(msgspec.Struct, eq=False):
+class Flight(msgspec.Struct, eq=False, gc=False):
     """A request that an endpoint works on.
 
     Attributes

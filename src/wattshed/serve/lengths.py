@@ -25,7 +25,7 @@ LATE = 0.9
 """Quantile for which latency is promised."""
 
 
-class Forecast(msgspec.Struct, frozen=True):
+class Forecast(msgspec.Struct, frozen=True, gc=False):
     """Expected length of an answer, and the quantile for which latency is promised; tokens."""
 
     mean: float
