@@ -7,6 +7,7 @@ less than making arrays for it, so there is one set of them, which is written as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from struct import Struct
 from typing import Any
 
@@ -81,6 +82,11 @@ class Desk:
         Of the fleet.
     budgets : Budgets
         Their queues are written.
+
+    Attributes
+    ----------
+    want : callable
+        Writes down a request, given the fields of `Wanted` in their order.
     """
 
     def __init__(self, engines: Sequence[Engine], budgets: Budgets) -> None:
@@ -88,14 +94,11 @@ class Desk:
         self._budgets = tuple(budgets) if len(budgets.queue) else None
         self._kinds, kinds = _room(KIND, len(engines))
         kinds[:] = _kinds(engines, first[1:] - 1)
-        self._wanted, wanted = _room(WANTED, 1)
+        room, wanted = _room(WANTED, 1)
+        self.want: Callable[..., None] = partial(_WANTED.pack_into, room, 0)
         self._fixed = (*tables, kinds, wanted)
         self._choose: Callable[..., tuple[int, float]] | None = None
         self._resize(FIRST)
-
-    def want(self, *wanted: float) -> None:
-        """Write down a request: the fields of `Wanted` in their order."""
-        _WANTED.pack_into(self._wanted, 0, *wanted)
 
     def alone(self, kind: int, runtime_s: float, energy_j: float, first_s: float) -> None:
         """Write down what it takes alone on a deployment that serves one query at a time."""

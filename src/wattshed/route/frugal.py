@@ -185,15 +185,16 @@ class Frugal(FilteredPolicy):
         usual_m += USUAL_OF * (m - usual_m)
         usual_n += USUAL_OF * (n - usual_n)
         self._usual = usual_m, usual_n
-        limits = self._limits_of(request)
+        ttft_s, tbt_s, e2e_s = limits = self._limits_of(request)
         tenant = self._tenants.get(request.tenant, -1) if self._tenants else -1
         every, now_s = self._aim.every_token, request.arrival_s
-        self._desk.want(m, n, late, *limits, every, usual_m, usual_n, tenant, now_s)
+        desk = self._desk
+        desk.want(m, n, late, ttft_s, tbt_s, e2e_s, every, usual_m, usual_n, tenant, now_s)
         for kind, name in self._one_query:
             if name in outlook.runtime_s:
                 runtime_s = outlook.runtime_s[name]
                 first_s, energy_j = self._alone_cost(kind, m, n)
-                self._desk.alone(kind, runtime_s, energy_j, min(first_s, runtime_s))
+                desk.alone(kind, runtime_s, energy_j, min(first_s, runtime_s))
         return limits, late, tenant
 
     def _limits_of(self, request: Request) -> Limits:

@@ -84,13 +84,15 @@ class Window:
 
     def forecast(self) -> Forecast:
         """Its mean, rounded so that predictions can be remembered, and its late quantile."""
-        if self._new or self._forecast is None:
+        found = self._forecast
+        if self._new or found is None:
             self._update()
             ordered = self._sorted
             count = len(ordered)
-            mean, late = on_grid(self._total / count), ordered[int(LATE * count)]
-            self._forecast = Forecast(float(mean), float(late or 1))
-        return self._forecast
+            mean, late = float(on_grid(self._total / count)), float(ordered[int(LATE * count)] or 1)
+            if found is None or found.mean != mean or found.late != late:
+                found = self._forecast = Forecast(mean, late)
+        return found
 
     def _update(self) -> None:
         """Take in what is new."""
@@ -175,4 +177,4 @@ class OnlineHistogram:
 
 
 def _octave(tokens: int) -> int:
-    return max(1, tokens).bit_length()
+    return tokens.bit_length() or 1

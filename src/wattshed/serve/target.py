@@ -98,7 +98,9 @@ class Target:
 
     def state(self, now_s: float, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
-        own, others = self.own(now_s, healthy), self.scraped.others
+        account, others = self.account, self.scraped.others
+        account.advance(now_s)
+        own = account.state(self.name, self._of, healthy)
         if others is None:
             return own
         return merged(own, others, now_s, self.upstream.metrics_age_s, alone=self.alone)
