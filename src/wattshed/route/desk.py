@@ -66,7 +66,7 @@ WANTED = np.dtype(
 WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price_j", "f8")])
 """What the rule finds of an endpoint."""
 
-_WANTED, _ALONE = Struct("q5dq2dqd"), Struct("3d")
+_WANTED, _ALONE, _ENDPOINT = Struct("q5dq2dqd"), Struct("3d"), Struct("6q")
 OF_ALONE = KIND.fields["runtime_s"][1] if KIND.fields else 0
 """Where in a row of `KIND` that of the request alone begins, in bytes."""
 FIRST = 64
@@ -122,9 +122,11 @@ class Desk:
         number = len(order)
         if number > self._size:
             self._resize(2 * number)
-        flat: list[int] = []
+        rows, at = self._rows, 0
         for e in order:
-            flat += (
+            _ENDPOINT.pack_into(
+                rows,
+                at,
                 kind[e.deployment],
                 e.running,
                 e.context_tokens,
@@ -132,7 +134,7 @@ class Desk:
                 e.prompt_tokens,
                 e.asleep,
             )
-        self._packs[number](self._rows, 0, *flat)
+            at += _ENDPOINT.size
         if self._choose is None:
             self._choose = ready(choose, self._arrays, 0, keep, packs, self._budgets)
         return self._choose(self._arrays, number, keep, packs, self._budgets)
@@ -146,9 +148,8 @@ class Desk:
         self._rows, rows = _room(ENDPOINT, size)
         self._found, view = _room(WEIGHED, size)
         self._arrays = (*self._fixed, rows, view)
-        each, found = len(ENDPOINT.names or ()), len(WEIGHED.names or ())
-        self._packs = [Struct(f"{each * number}q").pack_into for number in range(size + 1)]
-        self._unpack = [Struct(f"{found * number}d").unpack_from for number in range(size + 1)]
+        each = len(WEIGHED.names or ())
+        self._unpack = [Struct(f"{each * number}d").unpack_from for number in range(size + 1)]
 
 
 def columns_of(
