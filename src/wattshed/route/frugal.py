@@ -152,7 +152,7 @@ class Frugal(FilteredPolicy):
         """Learn from what became of a request."""
         if served.kept is not None:
             self._keep = part_after(self._keep, served.kept, self._aim.target, KEEP_GAIN)
-        charge = self._charged.pop(served.id, None)
+        charge = self._charged.pop(served.id, None) if self._charged else None
         if charge is not None and served.energy_j is not None:
             more = served.energy_j - charge.joules
             settle_one(self._budgets, charge.kind, charge.tenant, more, charge.sent_s)

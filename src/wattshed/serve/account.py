@@ -152,8 +152,12 @@ class Account:
             due_s, _, flight = heapq.heappop(unseen)
             self.run(flight, due_s)
 
-    def state(self, name: str, deployment: str, healthy: bool) -> Endpoint:
-        """As a policy is told of it."""
+    def state(
+        self, name: str, deployment: str, healthy: bool, now_s: float = -math.inf
+    ) -> Endpoint:
+        """As a policy is told of it, once prompts that are due by a time are processed."""
+        if self._unseen:
+            self.advance(now_s)
         running, waiting = self.running, self.waiting
         if self.alone:
             running, waiting = min(1, running + waiting), max(0, running + waiting - 1)

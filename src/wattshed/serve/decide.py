@@ -137,7 +137,7 @@ class Decider:
         """
         name, arm, canary = self.active, None, self.canary
         if self.is_off:
-            return name, self._policies[name], arm
+            return name, self._policies[name], None
         wished = self._wishes.policy(request)
         if wished is not None:
             return *wished, None

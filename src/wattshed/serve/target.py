@@ -92,15 +92,11 @@ class Target:
 
     def own(self, now_s: float, healthy: bool = True) -> Endpoint:
         """As far as it is known from what was sent and seen here."""
-        account = self.account
-        account.advance(now_s)
-        return account.state(self.name, self._of, healthy)
+        return self.account.state(self.name, self._of, healthy, now_s)
 
     def state(self, now_s: float, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
-        account, others = self.account, self.scraped.others
-        account.advance(now_s)
-        own = account.state(self.name, self._of, healthy)
+        own, others = self.own(now_s, healthy), self.scraped.others
         if others is None:
             return own
         return merged(own, others, now_s, self.upstream.metrics_age_s, alone=self.alone)
