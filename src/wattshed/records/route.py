@@ -76,7 +76,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     asleep: bool = False
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Where a request goes, and why.
 
     Attributes
@@ -122,7 +122,7 @@ class Weighed(msgspec.Struct, frozen=True):
     used: float
 
 
-class Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What a policy predicted when it decided: by endpoint, and what was promised.
 
     Attributes

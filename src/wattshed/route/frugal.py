@@ -74,7 +74,7 @@ class _Charge(NamedTuple):
     sent_s: float
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class _Seen(msgspec.Struct, frozen=True, gc=False):
     """What a decision found; called, it tells it."""
 
     order: list[Endpoint]

@@ -92,9 +92,8 @@ class Outlooks:
 
 def forecast(request: Request) -> float:
     """Expected output tokens, no more than the request allows."""
-    if request.max_output_tokens is None:
-        return request.expected_output_tokens
-    return min(request.expected_output_tokens, float(request.max_output_tokens))
+    expected, most = request.expected_output_tokens, request.max_output_tokens
+    return expected if most is None or expected <= most else float(most)
 
 
 def outlooks(fleet: Fleet, rule: PriceRule, queries: Queries) -> Iterator[Outlook]:

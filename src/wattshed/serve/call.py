@@ -48,7 +48,7 @@ class Newcomer(msgspec.Struct, eq=False):
         return self.holder.tenant if self.holder else ""
 
 
-class Weighed(msgspec.Struct):
+class Weighed(msgspec.Struct, gc=False):
     """What was known at a decision: as JSON, the column `candidates` of the ledger.
 
     Attributes
