@@ -149,6 +149,18 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def whole_body(self) -> bytes | None:
+        """All of the body, if it is there and was not taken."""
+        if self._more or not self._news or self.lost:
+            return None
+        self._news = False
+        return self._take_pieces()
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._link.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def receive(self) -> Message:
         """The next part of the request, or that its client has left; as of ASGI."""
         link = self._link
@@ -161,10 +173,8 @@ class Exchange:
             await self._waiter
         if self.lost or self.complete:
             return LEFT
-        pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
-        link.resume_reading()
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return {"type": "http.request", "body": body, "more_body": self._more}
+        self._news = False
+        return {"type": "http.request", "body": self._take_pieces(), "more_body": self._more}
 
     async def send(self, message: Message) -> None:
         """Send the next part of the answer, once the client takes it; as of ASGI.

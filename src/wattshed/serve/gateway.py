@@ -15,7 +15,7 @@ from wattshed.records import Served
 from wattshed.serve.body import engine_body
 from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
-from wattshed.serve.intake import Intake
+from wattshed.serve.intake import Intake, read_headers
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
@@ -25,7 +25,7 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
-from wattshed.serve.reply import ClientLeftError, Presence, Reply, named, read_body
+from wattshed.serve.reply import ClientLeftError, Presence, Reply, read_body
 from wattshed.serve.retries import Retries
 from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
@@ -159,12 +159,12 @@ class Gateway:
 
     async def _take_in(self, scope: Scope, receive: Receive, reply: Reply) -> Call | None:
         """Read a request; None if there is nothing more to do for it."""
-        limits, headers = self.settings, named(scope["headers"])
+        limits, headers = self.settings, read_headers(scope["headers"])
         newcomer = Newcomer(scope["path"], headers, self.wall())
         try:
             newcomer.holder = self.identify(headers)
             length = headers.get("content-length", "0")
-            body = await read_body(receive, length, limits.max_body_bytes, limits.stall_s)
+            body = await read_body(scope, receive, length, limits.max_body_bytes, limits.stall_s)
             self._check_ledger()
             return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:

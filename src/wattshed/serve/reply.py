@@ -43,6 +43,10 @@ class Attended(Protocol):
     task: asyncio.Task[None]
     on_lost: Callable[[], None] | None
 
+    def whole_body(self) -> bytes | None:
+        """All of the body, if it is there and was not taken."""
+        ...
+
 
 class ClientLeftError(Exception):
     """The client went away, or takes nothing any more."""
@@ -167,11 +171,14 @@ class Presence:
         self._leave()
 
 
-async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
+async def read_body(
+    scope: Scope, receive: Receive, length: str, limit: int, seconds: float
+) -> bytes:
     """The body of a request.
 
     Parameters
     ----------
+    scope : Scope
     receive : Receive
     length : str
         In bytes, as its headers tell it.
@@ -187,6 +194,12 @@ async def read_body(receive: Receive, length: str, limit: int, seconds: float) -
     """
     if not length.isdecimal() or int(length) > limit:
         raise _too_long(limit)
+    attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+    whole = None if attended is None else attended.whole_body()
+    if whole is not None:
+        if len(whole) > limit:
+            raise _too_long(limit)
+        return whole
     try:
         return await within(seconds, _read_body(receive, limit))
     except TimeoutError:
@@ -211,11 +224,6 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
 
 def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
-
-
-def named(headers: Headers) -> dict[str, str]:
-    """Headers of a request by name; the first of those that have the same."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 def passed_headers(headers: Headers) -> Headers:
