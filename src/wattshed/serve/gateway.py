@@ -250,7 +250,7 @@ class Gateway:
         words = (target.name, error.reason, call.id, error.detail)
         log.warning("%s %s (request %s) %s", *words, extra=fields)
         if error.stale and target.name not in call.stale and tries < self.settings.tries:
-            call.stale.add(target.name)
+            call.stale |= {target.name}
             return
         call.tried[target.name] = error.reason
         message = f"{target.name} {error.reason}"

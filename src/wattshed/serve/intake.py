@@ -91,7 +91,8 @@ class Intake:
             ask.max_tokens,
             foreseen.late,
             tenant,
-            *wish,
+            wish.energy_weight,
+            wish.greenest,
         )
         forward = forwarded(headers)
         forward["content-type"] = "application/json"
