@@ -60,6 +60,7 @@ bench: $(STAMPS)/core $(STAMPS)/peers ## time the installed commands against the
 	$(BIN)/python benchmarks/route.py
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/windows.py
+	$(BIN)/python benchmarks/edges.py
 	$(BIN)/python benchmarks/serve.py --litellm $(VENV)/peers/bin/litellm
 
 # Time limits are part of what these tests show, so they run one at a time.

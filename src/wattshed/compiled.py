@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from numba import njit
+from numba import njit, typeof
 from numba.core.cpu import CPUTargetOptions
 from numba.core.event import Event, Listener, install_listener
 
@@ -38,6 +38,19 @@ def called(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile a part of the event loop into it."""
     return cast(Function, njit(forceinline=True, **UNCALLED)(function))
+
+
+def ready(function: Function, *like: Any) -> Function:
+    """A compiled function for arguments of the same types as those that it is given here.
+
+    Called itself it looks at the types of all its arguments each time, which takes longer than a
+    short function.
+    """
+    versions = getattr(function, "overloads", None)
+    if versions is None:
+        return function  # nothing is compiled where numba is told not to
+    function(*like)
+    return cast(Function, versions[tuple(map(typeof, like))].entry_point)
 
 
 class _Teller(Listener):

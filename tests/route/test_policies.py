@@ -111,6 +111,18 @@ def test_an_outlook_is_remembered_until_there_are_too_many() -> None:
     assert outlooks.of(SHORT) == first
 
 
+def test_outlooks_are_shared_by_policies_that_rank_by_energy(load) -> None:
+    fleet = load_fleet("hybrid-2024")
+    shared, by_energy = Outlooks(fleet), load("least-loaded")
+    choice = goes(by_energy, SHORT)
+    priced = load("prices", rule=energy_rule(fleet))
+    by_energy.share(shared)
+    priced.share(shared)
+    assert by_energy.outlooks is shared
+    assert priced.outlooks is not shared
+    assert goes(by_energy, SHORT) == choice
+
+
 @pytest.mark.parametrize("name", ["least-loaded", "frugal"])
 def test_a_policy_that_remembers_less_decides_the_same(load, name: str) -> None:
     asked = [structs.replace(SHORT, input_tokens=m) for m in range(1, 6)] * 2

@@ -37,6 +37,9 @@ def test_what_is_not_streamed_is_taken_to_run_when_its_prompt_is_due() -> None:
     assert state(account) == Endpoint("e", "d", 1, 0, context_tokens=120)
     account.end(flight, 0.6)
     assert state(account) == Endpoint("e", "d")
+    account.expect(account.begin(100, 1.0), 1.5, 20)
+    assert account.state("e", "d", healthy=True, now_s=1.4).waiting == 1
+    assert account.state("e", "d", healthy=True, now_s=1.5).running == 1
 
 
 def test_an_engine_of_single_queries_works_on_one() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from wattshed.serve.answer import Usage, put_energy, put_usage, read_usage, usage_of
 
 ENERGY = {"joules": 1.5}
+SENT = b'{"joules":1.5}'
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ ENERGY = {"joules": 1.5}
     ],
 )
 def test_only_the_usage_at_the_top_grows(document: bytes) -> None:
-    found = json.loads(put_energy(document, ENERGY))
+    found = json.loads(put_energy(document, SENT))
     before = json.loads(document)
     assert found.pop("usage") == {**before.pop("usage"), "energy": ENERGY}
     assert found == before
@@ -34,13 +35,13 @@ def test_only_the_usage_at_the_top_grows(document: bytes) -> None:
 
 def test_every_other_byte_stays() -> None:
     document = b'{"a" : 1e2,\n "usage": {"b": 2 }\n, "c":"\\/"}\n'
-    assert put_energy(document, ENERGY) == (
+    assert put_energy(document, SENT) == (
         b'{"a" : 1e2,\n "usage": {"b": 2 ,"energy":{"joules":1.5}}\n, "c":"\\/"}\n'
     )
 
 
 def test_energy_of_a_gateway_behind_this_one_is_replaced() -> None:
-    found = json.loads(put_energy(b'{"usage":{"a":1,"energy":{"joules":9}}}', ENERGY))
+    found = json.loads(put_energy(b'{"usage":{"a":1,"energy":{"joules":9}}}', SENT))
     assert found == {"usage": {"a": 1, "energy": ENERGY}}
 
 
@@ -78,6 +79,6 @@ def test_any_document_keeps_its_content(
     items = [*((k, v) for k, v in others.items() if k != "usage"), ("usage", usage)]
     chance.shuffle(items)
     document = json.dumps(dict(items), indent=indent).encode()
-    found = json.loads(put_energy(document, ENERGY))
+    found = json.loads(put_energy(document, SENT))
     assert found == {**dict(items), "usage": {**usage, "energy": ENERGY}}
-    assert json.loads(usage_of(put_energy(document, ENERGY)))["energy"] == ENERGY
+    assert json.loads(usage_of(put_energy(document, SENT)))["energy"] == ENERGY

@@ -20,6 +20,8 @@ from uvicorn.server import ServerState
 
 from wattshed.serve.background import background
 from wattshed.serve.protocol import GatewayProtocol
+from wattshed.serve.refused import RefusedError
+from wattshed.serve.reply import Reply, attended, read_body
 
 HOST = b"Host: a\r\n"
 REQUESTS = [
@@ -80,14 +82,19 @@ class Memory(asyncio.Transport):
         self.closed = True
 
 
-async def converse(app: Any, pieces: list[bytes]) -> Memory:
-    """What a connection answers to some pieces."""
+def connection_to(app: Any) -> tuple[GatewayProtocol, ServerState, Memory]:
     config = uvicorn.Config(app, log_config=None, ws="none")
     config.load()
     config.loaded_app = app
     state, transport = ServerState(), Memory()
     protocol = GatewayProtocol(config, state, {})
     protocol.connection_made(transport)
+    return protocol, state, transport
+
+
+async def converse(app: Any, pieces: list[bytes]) -> Memory:
+    """What a connection answers to some pieces."""
+    protocol, state, transport = connection_to(app)
     for piece in pieces:
         protocol.data_received(piece)
         await asyncio.sleep(0)
@@ -260,3 +267,67 @@ def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# Without messages
+
+POSTED = REQUESTS[1]
+
+
+async def at_once(scope: Any, receive: Any, send: Any) -> None:
+    """Says what it was sent, without waiting for the server where it need not."""
+    server = attended(scope, receive, send)
+    body = await read_body(receive, "0", 100, 9.0, server)
+    await Reply(send, 9.0, server).whole(200, [(b"x-a", b"b")], body)
+
+
+@pytest.mark.parametrize("pieces", [[POSTED], [POSTED[:-3], POSTED[-3:]]])
+def test_who_stands_between_sees_all_and_changes_nothing(pieces: list[bytes]) -> None:
+    seen = []
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        async def hear() -> Any:
+            seen.append((await receive())["type"])
+            return {"type": "http.request", "body": b"hello", "more_body": False}
+
+        async def say(message: Any) -> None:
+            seen.append(message["type"])
+            await send(message)
+
+        await at_once(scope, hear, say)
+
+    found = asyncio.run(converse(at_once, pieces))
+    assert found.out.startswith(b"HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: ")
+    assert not found.closed
+    assert found.out.endswith(b"\r\n\r\nhello")
+    assert asyncio.run(converse(between, pieces)).out == found.out
+    assert seen == ["http.request", "http.response.start", "http.response.body"]
+
+
+def test_a_body_that_is_too_long_is_refused_also_where_it_is_there() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        server = attended(scope, receive, send)
+        with pytest.raises(RefusedError, match="longer than 4 bytes"):
+            await read_body(receive, "0", 4, 9.0, server)
+        await Reply(send, 9.0, server).whole(413, [], b"")
+
+    found = asyncio.run(converse(app, [POSTED]))
+    assert found.out.startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_answer_at_once_waits_for_a_slow_client_all_the_same() -> None:
+    async def scenario() -> tuple[bytes, bytes]:
+        protocol, state, transport = connection_to(at_once)
+        protocol.pause_writing()
+        protocol.data_received(POSTED)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        before = transport.out
+        protocol.resume_writing()
+        await asyncio.gather(*state.tasks)
+        protocol.connection_lost(None)
+        return before, transport.out
+
+    before, after = asyncio.run(scenario())
+    assert before == b""
+    assert after.endswith(b"\r\n\r\nhello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_what_is_not_known_is_not_zero(
     found = Receipts(deployment).of(Usage(10, 5), 1.0)
     assert found is not None
     assert found.words()["idle_joules"] is None
+    assert json.loads(found.json) == found.words()
     assert (found.low, found.high) == (None, None)
     assert not found.extrapolated
     far = Receipts(deployment).of(Usage(10, 5000), 1.0)

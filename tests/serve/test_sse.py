@@ -31,7 +31,7 @@ LAST = event(choices=[], usage=USAGE)
 
 
 def reader(wants_usage: bool = True) -> StreamReader:
-    return StreamReader(wants_usage, lambda used: {"joules": 0.5 * used.output_tokens}, 7)
+    return StreamReader(wants_usage, lambda used: b'{"joules":%.1f}' % (used.output_tokens / 2), 7)
 
 
 def read(found: StreamReader, data: bytes) -> bytes:

@@ -396,7 +396,7 @@ def test_answers_are_read_to_their_end_and_no_further(
             for _ in range(2):
                 found = await post(pool, target)
                 assert (found.status, await read(found)) == (status, body)
-                assert found.at_end
+                assert found.whole
                 assert not found.header(b"x-late")
                 assert not found.header(b"x-soon")
                 found.close()
@@ -598,6 +598,22 @@ def test_how_long_is_waited(run: Run) -> None:
     run(scene())
 
 
+def test_who_was_called_off_leaves_no_limit_behind(virtually: Run) -> None:
+    async def scene() -> None:
+        connection = Connection(timers(), lambda _: None, lambda _: None)
+        connection.connection_made(Silent())
+        begun = connection.ask(b"", b"", 9.0)
+        connection.data_received(CHUNKED)
+        await begun
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connection.part(lambda: 1.0), 0.5)
+        asyncio.get_running_loop().call_later(2.0, connection.data_received, b"2\r\nhi\r\n")
+        assert await connection.part(lambda: 9.0) == b"hi"
+        connection.close()
+
+    virtually(scene())
+
+
 def test_who_stops_reading_or_waiting_lets_go_of_the_engine(run: Run) -> None:
     async def scene() -> None:
         begun = asyncio.Event()
@@ -766,7 +782,7 @@ async def heard(
         connection.data_received(segment)
         if eager and connection.status:
             await asking
-            if not connection.at_end and connection._pieces:
+            if connection._pieces:
                 found += await connection.part(lambda: 9.0)
     if closes:
         connection.connection_lost(None)

@@ -169,7 +169,8 @@ class WindowEnergy(msgspec.Struct, frozen=True):
     low_j, high_j : float or None
         Without a value there may still be a lower bound: what was counted before a break and after.
     method : str
-        ``tick-interpolated``, ``counter-difference``, ``power-trapezoid``, ...
+        ``tick-interpolated``, ``counter-difference``, ``power-trapezoid``, ...; and ``between
+        rests`` where what the machine draws at rest helped to tell what a query used.
     coverage : float
         Part of the window between readings, from 0 to 1.
     flags : tuple of str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as it is when it must be sent somewhere: how long its answer is, is not known.
 
     Attributes
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True):
     greenest: bool = False
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """A replica as a router sees it.
 
     Attributes
@@ -76,7 +76,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     asleep: bool = False
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Where a request goes, and why.
 
     Attributes
@@ -122,7 +122,7 @@ class Weighed(msgspec.Struct, frozen=True):
     used: float
 
 
-class Told(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True, gc=False):
     """What a policy predicted when it decided: by endpoint, and what was promised.
 
     Attributes
@@ -148,7 +148,7 @@ class Told(msgspec.Struct, frozen=True):
     output_tokens: float
 
 
-class Served(msgspec.Struct, frozen=True):
+class Served(msgspec.Struct, frozen=True, gc=False):
     """What became of a request that was sent.
 
     Attributes

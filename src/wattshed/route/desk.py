@@ -6,14 +6,15 @@ less than making arrays for it, so there is one set of them, which is written as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wattshed.compiled import compiled
+from wattshed.compiled import compiled, ready
 from wattshed.engines.model import BatchingDeployment
 from wattshed.engines.model import Deployment as Engine
 from wattshed.engines.tables import Tables, tabulate
@@ -65,7 +66,7 @@ WANTED = np.dtype(
 WEIGHED = np.dtype([("ttft_s", "f8"), ("tbt_s", "f8"), ("joules", "f8"), ("price_j", "f8")])
 """What the rule finds of an endpoint."""
 
-_WANTED, _ALONE, _WEIGHED = Struct("q5dq2dqd"), Struct("3d"), Struct("4d")
+_WANTED, _ALONE, _ENDPOINT = Struct("q5dq2dqd"), Struct("3d"), Struct("6q")
 OF_ALONE = KIND.fields["runtime_s"][1] if KIND.fields else 0
 """Where in a row of `KIND` that of the request alone begins, in bytes."""
 FIRST = 64
@@ -81,6 +82,11 @@ class Desk:
         Of the fleet.
     budgets : Budgets
         Their queues are written.
+
+    Attributes
+    ----------
+    want : callable
+        Writes down a request, given the fields of `Wanted` in their order.
     """
 
     def __init__(self, engines: Sequence[Engine], budgets: Budgets) -> None:
@@ -88,13 +94,11 @@ class Desk:
         self._budgets = tuple(budgets) if len(budgets.queue) else None
         self._kinds, kinds = _room(KIND, len(engines))
         kinds[:] = _kinds(engines, first[1:] - 1)
-        self._wanted, wanted = _room(WANTED, 1)
+        room, wanted = _room(WANTED, 1)
+        self.want: Callable[..., None] = partial(_WANTED.pack_into, room, 0)
         self._fixed = (*tables, kinds, wanted)
+        self._choose: Callable[..., tuple[int, float]] | None = None
         self._resize(FIRST)
-
-    def want(self, wanted: Sequence[float]) -> None:
-        """Write down a request: the fields of `Wanted` in their order."""
-        _WANTED.pack_into(self._wanted, 0, *wanted)
 
     def alone(self, kind: int, runtime_s: float, energy_j: float, first_s: float) -> None:
         """Write down what it takes alone on a deployment that serves one query at a time."""
@@ -118,9 +122,11 @@ class Desk:
         number = len(order)
         if number > self._size:
             self._resize(2 * number)
-        flat: list[int] = []
+        rows, at = self._rows, 0
         for e in order:
-            flat += (
+            _ENDPOINT.pack_into(
+                rows,
+                at,
                 kind[e.deployment],
                 e.running,
                 e.context_tokens,
@@ -128,26 +134,29 @@ class Desk:
                 e.prompt_tokens,
                 e.asleep,
             )
-        self._packs[number](self._rows, 0, *flat)
-        return choose(self._arrays, number, keep, packs, self._budgets)
+            at += _ENDPOINT.size
+        if self._choose is None:
+            self._choose = ready(choose, self._arrays, 0, keep, packs, self._budgets)
+        return self._choose(self._arrays, number, keep, packs, self._budgets)
 
-    def weighed(self, number: int) -> bytes:
+    def weighed(self, number: int) -> tuple[float, ...]:
         """What the last choice found of its endpoints, for `columns_of`."""
-        return bytes(self._found[: number * WEIGHED.itemsize])
+        return self._unpack[number](self._found)
 
     def _resize(self, size: int) -> None:
         self._size = size
         self._rows, rows = _room(ENDPOINT, size)
-        found, view = _room(WEIGHED, size)
-        self._found = memoryview(found)
+        self._found, view = _room(WEIGHED, size)
         self._arrays = (*self._fixed, rows, view)
-        each = len(ENDPOINT.names or ())
-        self._packs = [Struct(f"{each * number}q").pack_into for number in range(size + 1)]
+        each = len(WEIGHED.names or ())
+        self._unpack = [Struct(f"{each * number}d").unpack_from for number in range(size + 1)]
 
 
-def columns_of(weighed: bytes) -> Iterator[list[float]]:
+def columns_of(
+    weighed: tuple[float, ...],
+) -> tuple[list[float], list[float], list[float], list[float]]:
     """The fields of WEIGHED, each of all endpoints."""
-    return map(list, zip(*_WEIGHED.iter_unpack(weighed), strict=True))
+    return [*weighed[::4]], [*weighed[1::4]], [*weighed[2::4]], [*weighed[3::4]]
 
 
 def _room(dtype: np.dtype[Any], size: int) -> tuple[bytearray, Any]:

@@ -35,6 +35,7 @@ BY_NAME = attrgetter("name")
 PROMISED = "ttft", "tbt", "e2e"
 Limits = tuple[float, float, float]
 """On TTFT, TBT and E2E; inf for none."""
+NO_LIMITS = (INF, INF, INF)
 
 
 @dataclass(frozen=True)
@@ -73,28 +74,20 @@ class _Charge(NamedTuple):
     sent_s: float
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class _Seen(msgspec.Struct, frozen=True, gc=False):
     """What a decision found; called, it tells it."""
 
     order: list[Endpoint]
-    weighed: bytes
+    weighed: tuple[float, ...]
     limits: Limits
     keep: float
     late: float
 
     def __call__(self) -> Told:
         ttft_s, tbt_s, joules, price_j = columns_of(self.weighed)
-        limits_s = {name: s for name, s in zip(PROMISED, self.limits, strict=True) if s < INF}
-        return Told(
-            [endpoint.name for endpoint in self.order],
-            joules,
-            price_j,
-            ttft_s,
-            tbt_s,
-            limits_s,
-            self.keep,
-            self.late,
-        )
+        names = [endpoint.name for endpoint in self.order]
+        limits_s = {} if self.limits == NO_LIMITS else _stated(self.limits)
+        return Told(names, joules, price_j, ttft_s, tbt_s, limits_s, self.keep, self.late)
 
 
 class Frugal(FilteredPolicy):
@@ -159,7 +152,7 @@ class Frugal(FilteredPolicy):
         """Learn from what became of a request."""
         if served.kept is not None:
             self._keep = part_after(self._keep, served.kept, self._aim.target, KEEP_GAIN)
-        charge = self._charged.pop(served.id, None)
+        charge = self._charged.pop(served.id, None) if self._charged else None
         if charge is not None and served.energy_j is not None:
             more = served.energy_j - charge.joules
             settle_one(self._budgets, charge.kind, charge.tenant, more, charge.sent_s)
@@ -169,7 +162,7 @@ class Frugal(FilteredPolicy):
         return self._last
 
     def _best(self, request: Request, outlook: Outlook, found: list[Endpoint]) -> Decision:
-        order = sorted(found, key=BY_NAME)
+        order = sorted(found, key=BY_NAME) if len(found) > 1 else found
         limits, late, tenant = self._want(request, outlook)
         desk, keep = self._desk, self._keep
         index, joules = desk.choose(order, self._kind, keep, self._packs)
@@ -192,15 +185,16 @@ class Frugal(FilteredPolicy):
         usual_m += USUAL_OF * (m - usual_m)
         usual_n += USUAL_OF * (n - usual_n)
         self._usual = usual_m, usual_n
-        limits = self._limits_of(request)
+        ttft_s, tbt_s, e2e_s = limits = self._limits_of(request)
         tenant = self._tenants.get(request.tenant, -1) if self._tenants else -1
         every, now_s = self._aim.every_token, request.arrival_s
-        self._desk.want((m, n, late, *limits, every, usual_m, usual_n, tenant, now_s))
+        desk = self._desk
+        desk.want(m, n, late, ttft_s, tbt_s, e2e_s, every, usual_m, usual_n, tenant, now_s)
         for kind, name in self._one_query:
             if name in outlook.runtime_s:
                 runtime_s = outlook.runtime_s[name]
                 first_s, energy_j = self._alone_cost(kind, m, n)
-                self._desk.alone(kind, runtime_s, energy_j, min(first_s, runtime_s))
+                desk.alone(kind, runtime_s, energy_j, min(first_s, runtime_s))
         return limits, late, tenant
 
     def _limits_of(self, request: Request) -> Limits:
@@ -217,6 +211,10 @@ class Frugal(FilteredPolicy):
         found = predict(deployment.profile, m, n)
         first_s = float(predict(deployment.profile, m, 1).runtime_s[0])
         return first_s, float(found.energy_j[0] + deployment.host_power_w * found.runtime_s[0])
+
+
+def _stated(limits: Limits) -> dict[str, float]:
+    return {name: s for name, s in zip(PROMISED, limits, strict=True) if s < INF}
 
 
 def _limits(slo: Slo) -> Limits:

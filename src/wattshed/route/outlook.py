@@ -58,9 +58,18 @@ class Outlooks:
         self._rule = energy_rule(fleet) if rule is None else rule
         refuse_other_deployments(self._rule, fleet)
         self._known: dict[Size, Outlook] = {}
+        self._latest: tuple[Request | None, Outlook] = None, Outlook({}, {})
 
     def of(self, request: Request) -> Outlook:
         """The outlook of one request."""
+        latest, found = self._latest
+        if request is latest:  # a policy asks, and who tells what it weighed
+            return found
+        found = self._known_of(request)
+        self._latest = request, found
+        return found
+
+    def _known_of(self, request: Request) -> Outlook:
         size = (request.input_tokens, forecast(request), request.slo_class)
         found = self._known.get(size)
         if found is None:
@@ -83,9 +92,8 @@ class Outlooks:
 
 def forecast(request: Request) -> float:
     """Expected output tokens, no more than the request allows."""
-    if request.max_output_tokens is None:
-        return request.expected_output_tokens
-    return min(request.expected_output_tokens, float(request.max_output_tokens))
+    expected, most = request.expected_output_tokens, request.max_output_tokens
+    return expected if most is None or expected <= most else float(most)
 
 
 def outlooks(fleet: Fleet, rule: PriceRule, queries: Queries) -> Iterator[Outlook]:

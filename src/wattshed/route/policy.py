@@ -88,11 +88,16 @@ class FilteredPolicy:
     def __init__(self, fleet: Fleet, pick: Pick, rule: PriceRule | None = None) -> None:
         self.fleet = fleet
         self.outlooks = Outlooks(fleet, rule)
-        self._pick = pick
+        self._pick, self._by_energy = pick, rule is None
 
     def remember(self, sizes: int) -> None:
         """Keep predictions for this many sizes of requests, and forget the oldest."""
         self.outlooks.remembered = sizes
+
+    def share(self, outlooks: Outlooks) -> None:
+        """Use outlooks on the same fleet by energy, if its own are by energy, too."""
+        if self._by_energy:
+            self.outlooks = outlooks
 
     def decide(self, request: Request, endpoints: Sequence[Endpoint], now_s: float) -> Decision:
         """Where a request goes; see `Policy`."""

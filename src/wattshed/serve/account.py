@@ -8,16 +8,16 @@ processed, and to hold half the answer that is expected.
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 import msgspec
 
 from wattshed.records import Endpoint
 
 
-class Flight(msgspec.Struct, eq=False):
+class Flight(msgspec.Struct, eq=False, gc=False):
     """A request that an endpoint works on.
 
     Attributes
@@ -94,7 +94,7 @@ class Account:
         """Nothing will be seen of it: take its prompt as processed at a time."""
         self._number += 1
         flight.context_tokens = half_answer
-        heapq.heappush(self._unseen, (first_s, self._number, flight))
+        heappush(self._unseen, (first_s, self._number, flight))
 
     def run(self, flight: Flight, now_s: float) -> None:
         """Its first token is there, or is taken to be."""
@@ -149,11 +149,15 @@ class Account:
         """Take prompts of which nothing is seen as processed when they are due."""
         unseen = self._unseen
         while unseen and unseen[0][0] <= now_s:
-            due_s, _, flight = heapq.heappop(unseen)
+            due_s, _, flight = heappop(unseen)
             self.run(flight, due_s)
 
-    def state(self, name: str, deployment: str, *, healthy: bool) -> Endpoint:
-        """As a policy is told of it."""
+    def state(
+        self, name: str, deployment: str, healthy: bool, now_s: float = -math.inf
+    ) -> Endpoint:
+        """As a policy is told of it, once prompts that are due by a time are processed."""
+        if self._unseen:
+            self.advance(now_s)
         running, waiting = self.running, self.waiting
         if self.alone:
             running, waiting = min(1, running + waiting), max(0, running + waiting - 1)

@@ -68,13 +68,19 @@ def usage_of(document: bytes) -> bytes:
     return b"" if raw == b"null" else raw
 
 
-def put_energy(document: bytes, energy: dict[str, Any], usage: bytes | None = None) -> bytes:
-    """Add ``energy`` to the usage of a JSON object that has one, which `usage_of` may have told."""
+def put_energy(document: bytes, energy: bytes, usage: bytes | None = None) -> bytes:
+    """Add ``energy`` to the usage of a JSON object that has one, which `usage_of` may have told.
+
+    Parameters
+    ----------
+    document, energy, usage : bytes
+        JSON.
+    """
     raw = usage_of(document) if usage is None else usage
-    return _replace(document, "usage", raw, _with_energy(raw, msgspec.json.encode(energy)))
+    return _replace(document, "usage", raw, _with_energy(raw, energy))
 
 
-def put_energy_inside(document: bytes, energy: dict[str, Any]) -> bytes:
+def put_energy_inside(document: bytes, energy: bytes) -> bytes:
     """The same for an event whose ``response`` has a usage, as streams of responses end."""
     raw = bytes(_OBJECT.decode(document)["response"])
     return _replace(document, "response", raw, put_energy(raw, energy))

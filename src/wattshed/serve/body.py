@@ -99,15 +99,18 @@ def read_ask(path: str, body: bytes) -> Ask:
     if not text or text == b"null":
         param = TEXT_OF[path]
         raise RefusedError(400, f"{param}: missing; send it", "missing_field", param=param)
-    options = known.stream_options
-    limits = (known.max_completion_tokens, known.max_tokens, known.max_output_tokens)
+    options, most = known.stream_options, None
+    for limit in (known.max_completion_tokens, known.max_tokens, known.max_output_tokens):
+        if limit is not None and limit > 0:
+            most = limit
+            break
     return Ask(
         path,
         fields,
         known.model,
         bool(known.stream) and path != EMBEDDINGS,
         bool(options and options.include_usage),
-        next((limit for limit in limits if limit is not None and limit > 0), None),
+        most,
         _text_bytes(text),
         _tokens(text),
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from wattshed.fleet import DEFAULT_CLASS, Slo
-from wattshed.records import Request
+from wattshed.records import Request, Told
 from wattshed.serve.answer import Usage
 from wattshed.serve.body import Ask
 from wattshed.serve.decide import Choice
@@ -24,8 +23,7 @@ NOT_COUNTED = (None,) * len(Usage.__struct_fields__)
 NO_ENERGY = (None,) * len(Receipt.__struct_fields__)
 
 
-@dataclass(eq=False)
-class Newcomer:
+class Newcomer(msgspec.Struct, eq=False):
     """A request before it is known whether it is one that can be served.
 
     Attributes
@@ -50,8 +48,29 @@ class Newcomer:
         return self.holder.tenant if self.holder else ""
 
 
-@dataclass(eq=False)
-class Call:
+class Weighed(msgspec.Struct, gc=False):
+    """What was known at a decision: as JSON, the column `candidates` of the ledger.
+
+    Attributes
+    ----------
+    costs : dict
+        See `Decision`.
+    joules, runtime_s : dict
+        Predicted, by deployment.
+    load : dict
+        Requests that run and wait at each endpoint that was open.
+    told : Told or UNSET
+        What the policy predicted of each endpoint, where it tells.
+    """
+
+    costs: dict[str, float]
+    joules: dict[str, float]
+    runtime_s: dict[str, float]
+    load: dict[str, tuple[int, int]]
+    told: Told | msgspec.UnsetType = msgspec.UNSET
+
+
+class Call(msgspec.Struct, eq=False):
     """A request, and what became of it.
 
     Attributes
@@ -63,6 +82,8 @@ class Call:
     setup : Setup
         Of its arrival.
     candidates : list of Target
+    weighed : Weighed or None
+        None until an endpoint is found.
     tried : dict
         Endpoints that failed it, with the reason.
     token_s : list of (float, int) or None
@@ -85,13 +106,13 @@ class Call:
     setup: Setup
     candidates: list[Target]
     arrived_at: float
-    forward: dict[str, str] = field(default_factory=dict)
+    forward: dict[str, str] = {}
     holder: Holder | None = None
-    tried: dict[str, str] = field(default_factory=dict)
-    stale: set[str] = field(default_factory=set)
+    tried: dict[str, str] = {}
+    stale: frozenset[str] = frozenset()
     target: Target | None = None
     choice: Choice | None = None
-    weighed: dict[str, Any] = field(default_factory=dict)
+    weighed: Weighed | None = None
     sent_s: float | None = None
     first_s: float | None = None
     last_s: float | None = None
@@ -144,10 +165,14 @@ def mean_gap_s(call: Call) -> float | None:
     return (call.last_s - call.first_s) / max(1, call.used.output_tokens - 1)
 
 
-def candidates_of(call: Call) -> dict[str, Any]:
+def candidates_of(call: Call) -> str:
     """What was weighed, with what the policy predicted of each endpoint, where it tells."""
-    tell = call.choice.tell if call.choice and call.target else None
-    return {**call.weighed, "told": tell()} if tell else call.weighed
+    weighed, choice = call.weighed, call.choice
+    if weighed is None:
+        return "{}"
+    if choice is not None and choice.tell is not None:
+        weighed.told = choice.tell()
+    return _json(weighed).decode()
 
 
 def row_of(call: Call) -> tuple[Any, ...]:
@@ -172,7 +197,7 @@ def row_of(call: Call) -> tuple[Any, ...]:
         target.name if target else None,
         target.deployment.name if target else None,
         shadow.endpoint if shadow else None,
-        _json(candidates_of(call)).decode(),
+        candidates_of(call),
         _json(call.tried).decode() if call.tried else "{}",
         request.input_tokens,
         request.expected_output_tokens,

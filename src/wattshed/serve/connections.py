@@ -6,8 +6,8 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from urllib.parse import quote, urlsplit
 
@@ -53,6 +53,7 @@ class Place:
     address: Address
     host: str
     prefix: str
+    _first: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     def head(self, path: str, headers: Mapping[str, str], length: int) -> bytes:
         """Request line and headers of a request with so many bytes of body.
@@ -62,21 +63,32 @@ class Place:
         RefusedError
             If a header would become two, or cannot be written.
         """
-        lines = (
-            f"POST {self.prefix}{path} HTTP/1.1",
-            f"host: {self.host}",
-            *map(": ".join, headers.items()),
-            f"content-length: {length}",
-            "\r\n",
-        )
-        text = "\r\n".join(lines)
-        breaks = len(lines)
-        if text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
-            raise RefusedError(400, "a header holds a line break", "invalid_http")
-        try:
-            return text.encode("latin-1")
-        except UnicodeEncodeError:
-            raise RefusedError(400, "a header is not in Latin-1", "invalid_http") from None
+        first = self._first.get(path) or self._first_lines(path)
+        others = _encoded(map(": ".join, headers.items()))
+        return b"%b%bcontent-length: %d\r\n\r\n" % (first, others, length)
+
+    def _first_lines(self, path: str) -> bytes:
+        """Request line and host, which are the same for all requests."""
+        lines = f"POST {self.prefix}{path} HTTP/1.1", f"host: {self.host}"
+        found = self._first[path] = _encoded(lines)
+        return found
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    """Lines of a head, each with its end.
+
+    Raises
+    ------
+    RefusedError
+    """
+    ended = [*lines, ""]
+    try:
+        found = "\r\n".join(ended).encode("latin-1")
+    except UnicodeEncodeError:
+        raise RefusedError(400, "a header is not in Latin-1", "invalid_http") from None
+    if len(found) - len(found.translate(None, b"\r\n\0")) != 2 * (len(ended) - 1):
+        raise RefusedError(400, "a header holds a line break", "invalid_http")
+    return found
 
 
 def place_of(url: str) -> Place:

@@ -12,6 +12,7 @@ from wattshed.errors import ParameterError
 from wattshed.fleet import Fleet
 from wattshed.plan.files import load_plan, planned_fleet
 from wattshed.records import Decision, Endpoint, Request, Served
+from wattshed.route.outlook import Outlooks
 from wattshed.route.policy import Attentive, FilteredPolicy, Policy, Tell, Telling
 from wattshed.route.registry import find_policy, load_policy
 from wattshed.serve.canary import CANARY, Canary
@@ -22,8 +23,9 @@ SIZES = 4096
 """Sizes of requests for which each policy keeps its predictions: a gateway runs for ever.
 
 With four deployments an outlook takes about 830 bytes and the cost of a query alone 320. Eight can
-be there (the account of what was weighed, three for wishes, policy, default, shadow and canary),
-six of them with costs of queries alone: 35 MB. `receipt.REMEMBERED` for each deployment: 12 MB.
+be there (the account of what was weighed, three for wishes, and policies with a rule of their own:
+policy, default, shadow and canary), six of them with costs of queries alone: 35 MB.
+`receipt.REMEMBERED` for each deployment: 12 MB.
 """
 PROMISING = ("frugal", "packed")
 """Policies that are told the promises: they serve late rather than not at all."""
@@ -81,6 +83,8 @@ class Decider:
         Policy that is obeyed now.
     is_off : bool
         Whether it was switched off.
+    outlooks : Outlooks
+        By energy, of the fleet as policies see it.
     """
 
     def __init__(
@@ -102,8 +106,10 @@ class Decider:
         self._shadow = None if shadow is None else make_policy(shadow, fleet, plan)
         self._told = self._shadow if isinstance(self._shadow, Attentive) else None
         self._wishes.remember(SIZES)
+        self.outlooks = Outlooks(without_slo(fleet), remembered=SIZES)
         for each in [*self._policies.values(), self._shadow]:
             if isinstance(each, FilteredPolicy):
+                each.share(self.outlooks)
                 each.remember(SIZES)
         self.policy, self.default, self.shadow, self.canary = policy, default, shadow, canary
         self.active, self.is_off = policy, False
@@ -133,11 +139,13 @@ class Decider:
 
         What is switched off is all of it, wishes included; and who wishes is in no group.
         """
-        wished = None if self.is_off else self._wishes.policy(request)
+        name, arm, canary = self.active, None, self.canary
+        if self.is_off:
+            return name, self._policies[name], None
+        wished = self._wishes.policy(request)
         if wished is not None:
             return *wished, None
-        name, arm, canary = self.active, None, self.canary
-        if canary is not None and not self.is_off:
+        if canary is not None:
             arm = canary.group(request.id)
             name = canary.policy if arm == CANARY else name
         return name, self._policies[name], arm

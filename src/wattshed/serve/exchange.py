@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
@@ -16,6 +16,8 @@ log = logging.getLogger("wattshed.serve")
 MOST_WAITING = 2**16
 """Bytes of a body that wait to be taken, before reading is paused."""
 STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in http.HTTPStatus}
+NO_TEXT = b"\r\n\0"
+"""Bytes that no header may hold."""
 LEFT: Message = {"type": "http.disconnect"}
 
 
@@ -149,6 +151,18 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def whole_body(self) -> bytes | None:
+        """All of the body, if it is there and was not taken."""
+        if self._more or not self._news or self.lost:
+            return None
+        self._news = False
+        return self._take_pieces()
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._link.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def receive(self) -> Message:
         """The next part of the request, or that its client has left; as of ASGI."""
         link = self._link
@@ -161,10 +175,8 @@ class Exchange:
             await self._waiter
         if self.lost or self.complete:
             return LEFT
-        pieces, self._pieces, self._size, self._news = self._pieces, [], 0, False
-        link.resume_reading()
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return {"type": "http.request", "body": body, "more_body": self._more}
+        self._news = False
+        return {"type": "http.request", "body": self._take_pieces(), "more_body": self._more}
 
     async def send(self, message: Message) -> None:
         """Send the next part of the answer, once the client takes it; as of ASGI.
@@ -180,13 +192,27 @@ class Exchange:
         if self.lost:
             return
         if not self.started:
-            self._start(message)
+            self._start(message["status"], message.get("headers", ()))
         else:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
-    def _start(self, message: Message) -> None:
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer, as two messages would; False where one has to wait for the client.
+
+        Raises
+        ------
+        RuntimeError
+            As of `send`.
+        """
+        if self._link.writable is not None:
+            return False
+        if not self.lost:
+            self._start(status, headers)
+            self._go_on(body, more=False)
+        return True
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Make the head, which leaves with the first part of the body, or after a moment."""
-        status, headers = message["status"], message.get("headers", ())
         head, length, closes = head_of(status, [*self._link.first_headers, *headers])
         self.started, self._waits_to_send = True, False
         if closes:
@@ -248,7 +274,7 @@ def head_of(status: int, headers: Headers) -> tuple[bytes, int | None, bool]:
     lines = [STATUS_LINE[status], *map(b": ".join, headers)]
     head = b"\r\n".join(lines)
     # A value that ends a line would be a header of its maker's.
-    if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines) or b"\0" in head:
+    if len(head) - len(head.translate(None, NO_TEXT)) != 2 * (len(lines) - 1):
         raise RuntimeError("a header of the answer holds what ends a line")
     known = dict(headers)
     length = known.get(b"content-length")

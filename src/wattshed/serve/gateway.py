@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 
 from starlette.types import Receive, Scope, Send
 
@@ -15,7 +15,7 @@ from wattshed.records import Served
 from wattshed.serve.body import engine_body
 from wattshed.serve.call import Call, Newcomer, kept, row_of
 from wattshed.serve.decide import Decider
-from wattshed.serve.intake import Intake
+from wattshed.serve.intake import Intake, read_headers
 from wattshed.serve.keys import Holder, Keys
 from wattshed.serve.ledger import Ledger
 from wattshed.serve.lengths import LengthPredictor, OnlineHistogram
@@ -26,7 +26,7 @@ from wattshed.serve.placing import Placing
 from wattshed.serve.refusals import Door
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.relay import Relay
-from wattshed.serve.reply import ClientLeftError, Presence, Reply, named, read_body
+from wattshed.serve.reply import ClientLeftError, Presence, Reply, attended, read_body
 from wattshed.serve.retries import Retries
 from wattshed.serve.settings import Settings
 from wattshed.serve.setup import Setup, make_setup
@@ -37,7 +37,6 @@ from wattshed.serve.upstream_error import UpstreamError
 from wattshed.serve.waiting import WaitingRoom
 
 log = logging.getLogger("wattshed.serve")
-UNTRACED = nullcontext()
 SIMULATED = b"x-simulated"
 """Header of answers that no real engine made."""
 
@@ -64,7 +63,7 @@ class Gateway:
     ----------
     observers : list of callable
         Told of each call that has ended.
-    trying : callable
+    trying : callable or None
         Gives what surrounds each try at an endpoint: a span, where traces are asked for.
     clock, wall : callable
         Seconds on a clock that never jumps, from which all durations are; and seconds since 1970,
@@ -90,7 +89,7 @@ class Gateway:
         self._names = None if names is None else Names(names)
         self.metering = Metering(ledger)
         self.observers: list[Callable[[Call], None]] = []
-        self.trying: Callable[[Call, Target], AbstractContextManager[None]] = _untraced
+        self.trying: Callable[[Call, Target], AbstractContextManager[None]] | None = None
         self.clock, self.wall = clock, time.time
         self.intake = Intake(estimator or BytesPerToken(), lengths or OnlineHistogram(), clock)
         self.waiting = WaitingRoom(self.settings.seats)
@@ -149,11 +148,11 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        reply = Reply(send, self.settings.stall_s)
+        reply = Reply(send, self.settings.stall_s, attended(scope, receive, send))
         try:
             call = await self._take_in(scope, receive, reply)
             if call is not None:
-                await self._attend(call, Presence(scope, receive, reply), reply)
+                await self._attend(call, Presence(receive, reply), reply)
         except Exception as error:
             if not reply.started:
                 message = f"the gateway failed: {type(error).__name__}"
@@ -162,12 +161,14 @@ class Gateway:
 
     async def _take_in(self, scope: Scope, receive: Receive, reply: Reply) -> Call | None:
         """Read a request; None if there is nothing more to do for it."""
-        limits, headers = self.settings, named(scope["headers"])
+        limits, headers = self.settings, read_headers(scope["headers"])
         newcomer = Newcomer(scope["path"], headers, self.wall())
         try:
             newcomer.holder = self.identify(headers)
             length = headers.get("content-length", "0")
-            body = await read_body(receive, length, limits.max_body_bytes, limits.stall_s)
+            body = await read_body(
+                receive, length, limits.max_body_bytes, limits.stall_s, reply.server
+            )
             self._check_ledger()
             return self.intake.take_in(newcomer, body, self.setup)
         except RefusedError as refused:
@@ -231,13 +232,13 @@ class Gateway:
 
     async def _serve(self, call: Call, reply: Reply) -> None:
         self._retries.earn()
+        send = self._send if self.trying is None else self._send_traced
         tries = 0
         while True:
-            target = await self._placing.place(call)
+            target = self._placing.at_once(call) or await self._placing.in_turn(call)
             tries += 1
             try:
-                with self.trying(call, target):
-                    await self._send(call, target, reply)
+                await send(call, target, reply)
                 return
             except UpstreamError as error:
                 self._fail(call, target, error, reply, tries)
@@ -256,7 +257,7 @@ class Gateway:
         words = (target.name, error.reason, call.id, error.detail)
         log.warning("%s %s (request %s) %s", *words, extra=fields)
         if error.stale and target.name not in call.stale and tries < self.settings.tries:
-            call.stale.add(target.name)
+            call.stale |= {target.name}
             return
         call.tried[target.name] = error.reason
         message = f"{target.name} {error.reason}"
@@ -269,6 +270,11 @@ class Gateway:
             after_s = error.retry_after_s or self.settings.probe_s
             raise RefusedError(503, message, "upstream_busy", retry_after_s=after_s) from None
         raise RefusedError(504 if error.late else 502, message, "upstream_failed") from None
+
+    async def _send_traced(self, call: Call, target: Target, reply: Reply) -> None:
+        assert self.trying is not None
+        with self.trying(call, target):
+            await self._send(call, target, reply)
 
     async def _send(self, call: Call, target: Target, reply: Reply) -> None:
         """Send a call to an endpoint, and its answer to the client.
@@ -336,7 +342,3 @@ class Gateway:
             call.setup.decider.finished(served, call.choice.policy, call.choice.shadow)
         for observe in self.observers:
             observe(call)
-
-
-def _untraced(_call: Call, _target: Target) -> AbstractContextManager[None]:
-    return UNTRACED

@@ -12,14 +12,29 @@ from wattshed.serve.body import read_ask
 from wattshed.serve.call import Call, Newcomer
 from wattshed.serve.lengths import LengthPredictor
 from wattshed.serve.refused import RefusedError
+from wattshed.serve.reply import Headers
 from wattshed.serve.setup import Setup
 from wattshed.serve.target import Target, Targets
 from wattshed.serve.tokens import TokenEstimator
-from wattshed.serve.wishes import read_wish
+from wattshed.serve.wishes import GREENEST, LAMBDA, Wish, read_wish
 
-FORWARDED = ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
+FORWARDED = frozenset(
+    ("x-request-id", "traceparent", "tracestate", "openai-beta", "openai-organization")
+)
 """Headers of a request that engines get to see, besides its type. Keys are not among them."""
 CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
+WISHES = frozenset((CLASS, DEADLINE, LAMBDA, GREENEST))
+READ = {
+    name.encode(): name
+    for name in (*FORWARDED, *WISHES, "authorization", "connection", "content-length")
+}
+"""Headers of a request that say anything to the gateway."""
+
+
+def read_headers(headers: Headers) -> dict[str, str]:
+    """Those that are read; the first where there are several of a name."""
+    found = reversed(headers)
+    return {READ[name]: value.decode("latin-1") for name, value in found if name in READ}
 
 
 class Intake:
@@ -56,8 +71,10 @@ class Intake:
         candidates = _candidates(setup.targets, ask.model)
         if holder is not None:
             holder.check_model(ask.model)
-        slo_class, deadline_s = _slo_class(setup.fleet, headers), _deadline_s(headers)
-        wish = read_wish(headers)
+        slo_class, deadline_s, wish = "", None, Wish()
+        if not WISHES.isdisjoint(headers):
+            slo_class, deadline_s = _slo_class(setup.fleet, headers), _deadline_s(headers)
+            wish = read_wish(headers)
         if holder is not None:  # last: what is refused is not charged
             holder.admit(self._clock())
         tenant = newcomer.tenant
@@ -74,7 +91,8 @@ class Intake:
             ask.max_tokens,
             foreseen.late,
             tenant,
-            *wish,
+            wish.energy_weight,
+            wish.greenest,
         )
         forward = forwarded(headers)
         forward["content-type"] = "application/json"
@@ -93,7 +111,7 @@ class Intake:
 
 def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that go on to an engine; not those that the client means for this connection only."""
-    found = {name: headers[name] for name in FORWARDED if name in headers}
+    found = {name: value for name, value in headers.items() if name in FORWARDED}
     if found and "connection" in headers:
         for name in headers["connection"].split(","):
             found.pop(name.strip().lower(), None)

@@ -25,7 +25,7 @@ LATE = 0.9
 """Quantile for which latency is promised."""
 
 
-class Forecast(msgspec.Struct, frozen=True):
+class Forecast(msgspec.Struct, frozen=True, gc=False):
     """Expected length of an answer, and the quantile for which latency is promised; tokens."""
 
     mean: float
@@ -52,10 +52,16 @@ class Window:
     """The last lengths of a bucket, put in order of size when somebody asks for a quantile.
 
     Of most buckets nobody does: of the wider ones of a route with enough answers.
+
+    Attributes
+    ----------
+    known : int
+        Lengths that were added, forgotten ones included.
     """
 
     def __init__(self, size: int = WINDOW) -> None:
-        self._size, self._total, self._new = size, 0, 0
+        self._size, self._total, self._taken = size, 0, 0
+        self.known = 0
         self._recent: deque[int] = deque(maxlen=size + FEW)
         self._sorted: list[int] = []
         self._forecast: Forecast | None = None
@@ -66,36 +72,38 @@ class Window:
     def add(self, tokens: int) -> None:
         """One length more; the oldest is forgotten."""
         self._recent.append(tokens)
-        self._new += 1
+        self.known += 1
 
     @property
     def mean(self) -> float:
         """Mean length."""
-        if self._new:
+        if self.known != self._taken:
             self._update()
         return self._total / len(self._sorted)
 
     def quantile(self, part: float) -> int:
         """Length that a part in [0, 1] of the answers did not exceed."""
-        if self._new:
+        if self.known != self._taken:
             self._update()
         ordered = self._sorted
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
 
     def forecast(self) -> Forecast:
         """Its mean, rounded so that predictions can be remembered, and its late quantile."""
-        if self._new or self._forecast is None:
+        found = self._forecast
+        if found is None or self.known != self._taken:
             self._update()
             ordered = self._sorted
             count = len(ordered)
-            mean, late = on_grid(self._total / count), ordered[int(LATE * count)]
-            self._forecast = Forecast(float(mean), float(late or 1))
-        return self._forecast
+            mean, late = float(on_grid(self._total / count)), float(ordered[int(LATE * count)] or 1)
+            if found is None or found.mean != mean or found.late != late:
+                found = self._forecast = Forecast(mean, late)
+        return found
 
     def _update(self) -> None:
         """Take in what is new."""
-        new, recent = self._new, self._recent
-        self._new = 0
+        new, recent = self.known - self._taken, self._recent
+        self._taken = self.known
         if new > FEW:
             recent = deque(list(recent)[-self._size :], recent.maxlen)
             self._recent, self._sorted, self._total = recent, sorted(recent), sum(recent)
@@ -167,12 +175,12 @@ class OnlineHistogram:
         known = self._routes.get(route)
         if known is not None:
             narrow = known.by_size.get(_octave(input_tokens))
-            if narrow is not None and len(narrow) >= THIN:
+            if narrow is not None and narrow.known >= THIN:
                 return narrow
-            if len(known.whole) >= THIN:
+            if known.whole.known >= THIN:
                 return known.whole
-        return self._all if len(self._all) >= THIN else None
+        return self._all if self._all.known >= THIN else None
 
 
 def _octave(tokens: int) -> int:
-    return max(1, tokens).bit_length()
+    return tokens.bit_length() or 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wattshed.serve.call import Call
+from wattshed.serve.call import Call, Weighed
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.target import Target
 from wattshed.serve.waiting import WaitingRoom
@@ -29,17 +29,24 @@ class Placing:
     queue_s: float
     again_s: float
 
-    async def place(self, call: Call) -> Target:
-        """The endpoint of a call; it has room, and must be used before anything is awaited.
+    def at_once(self, call: Call) -> Target | None:
+        """The endpoint of a call, or None where it has to wait for its turn.
+
+        The endpoint has room, and must be used before anything is awaited; as that of `in_turn`.
 
         Raises
         ------
         RefusedError
         """
-        if not self.waiting.occupied(call.ask.model):
-            target = self._ask(call, self.clock())
-            if target is not None:
-                return target
+        return None if self.waiting.occupied(call.ask.model) else self._ask(call, self.clock())
+
+    async def in_turn(self, call: Call) -> Target:
+        """The endpoint of a call that is not placed at once, but waits.
+
+        Raises
+        ------
+        RefusedError
+        """
         until_s = min(self.clock() + self.queue_s, _due_s(call))
         await self._turn(call, until_s)
         try:
@@ -66,30 +73,26 @@ class Placing:
 
     def _ask(self, call: Call, now_s: float) -> Target | None:
         """The endpoint that the policy names; None where there may be room later."""
-        open_to: dict[str, Target] = {}
-        states, tried = [], call.tried
+        load: dict[str, tuple[int, int]] = {}
+        states, tried, request, setup = [], call.tried, call.request, call.setup
         for each in call.candidates:
             healthy = each.name not in tried and each.open(now_s)
-            states.append(each.state(now_s, healthy=healthy))
+            state = each.state(now_s, healthy)
+            states.append(state)
             if healthy:
-                open_to[each.name] = each
-        choice = call.setup.decider.decide(call.request, states, now_s)
-        name = choice.decision.endpoint
+                load[state.name] = (state.running, state.waiting)
+        choice = setup.decider.decide(request, states, now_s)
+        decision = choice.decision
+        name = decision.endpoint
         if name is None:
-            self._refuse(call, choice.decision.reason, now_s)
+            self._refuse(call, decision.reason, now_s)
             return None
-        target = open_to.get(name)
-        if target is None:
+        if name not in load:
             message = f"the policy {choice.policy} named {name!r}, which takes no requests"
             raise RefusedError(500, message, "policy_failed")
+        outlook, target = setup.outlooks.of(request), setup.targets.by_name[name]
         call.choice, call.target = choice, target
-        outlook = call.setup.outlooks.of(call.request)
-        call.weighed = {
-            "costs": choice.decision.costs,
-            "joules": outlook.cost_j,
-            "runtime_s": outlook.runtime_s,
-            "load": {e.name: [e.running, e.waiting] for e in states if e.healthy},
-        }
+        call.weighed = Weighed(decision.costs, outlook.cost_j, outlook.runtime_s, load)
         return target
 
     def _refuse(self, call: Call, reason: str, now_s: float) -> None:

@@ -99,7 +99,10 @@ class GatewayProtocol(asyncio.Protocol):
         """Begin to wait for a request."""
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
-        self._places = {
+        self._scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": ASGI,
+            "root_path": "",
             "server": _address(transport, "sockname"),
             "client": _address(transport, "peername"),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
@@ -203,20 +206,13 @@ class GatewayProtocol(asyncio.Protocol):
         self._in_headers, self._head_bytes, self._due_s = False, 0, math.inf
         if parser.should_upgrade():
             return
-        version = parser.get_http_version()
+        version, scope = parser.get_http_version(), self._scope.copy()
+        scope["http_version"], scope["method"] = version, parser.get_method().decode("ascii")
+        scope["headers"], scope["state"] = self._headers, self._app_state.copy()
+        scope.update(_parts_of(self._url))
         exchange = self._read = Exchange(
             self,
-            {
-                "type": "http",
-                "asgi": ASGI,
-                "http_version": version,
-                "method": parser.get_method().decode("ascii"),
-                "headers": self._headers,
-                "root_path": "",
-                "state": self._app_state.copy(),
-                **self._places,
-                **_parts_of(self._url),
-            },
+            scope,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             waits_to_send=self._waits_to_send,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -20,10 +20,10 @@ from wattshed.steps import step_coefficients
 LEVELS = (2.5, 97.5)
 """Percentiles of the bootstrap draws that an interval spans."""
 REMEMBERED = 8192
-"""Receipts of a deployment that are kept, of about 370 bytes each; see `decide.SIZES`."""
+"""Receipts of a deployment that are kept, of about 1 kB each; see `decide.SIZES`."""
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, dict=True):
     """Energy of a request.
 
     Attributes
@@ -60,6 +60,17 @@ class Receipt(msgspec.Struct, frozen=True):
             "method": self.method,
             "boundary": self.boundary,
         }
+
+    @cached_property
+    def json(self) -> bytes:
+        """The same in JSON; made once, as receipts are remembered."""
+        return msgspec.json.encode(self.words())
+
+    @cached_property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """As headers of an answer say it."""
+        joules, method = f"{self.joules:.6g}", self.method
+        return [(b"x-energy-joules", joules.encode()), (b"x-energy-method", method.encode())]
 
 
 def between(one: Receipt, other: Receipt | None, part: float) -> Receipt | None:
@@ -103,9 +114,11 @@ class Receipts:
             Others were decoding when its prompt was processed: one pass over the weights served
             both, which the simulator credits to the prompt, too.
         """
-        beside = min(max(1.0, beside), self._batch)
+        tokens = used.input_tokens or 1, used.output_tokens or 1
+        if beside <= 1.0:
+            return self._known(*tokens, 1, joined)
+        beside = min(beside, self._batch)
         few, many = math.floor(beside), math.ceil(beside)
-        tokens = max(1, used.input_tokens), max(1, used.output_tokens)
         least = self._known(*tokens, few, joined)
         if few == many or least is None:
             return least

@@ -10,10 +10,11 @@ from threading import Lock
 import msgspec
 from msgspec import structs
 
-from wattshed.serve.call import Call, mean_gap_s
+from wattshed.serve.call import Call, Weighed, mean_gap_s
 
 MOST = 10_000
 """Records that are kept."""
+UNWEIGHED = Weighed({}, {}, {}, {})
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -160,7 +161,8 @@ def ended(call: Call) -> Ended:
     """The record of a request."""
     used, receipt, choice, target = call.used, call.receipt, call.choice, call.target
     began_s, outcome, first_s = call.request.arrival_s, call.outcome, call.first_s
-    joules: Mapping[str, float] = call.weighed.get("joules", {})
+    weighed = call.weighed or UNWEIGHED
+    joules = weighed.joules
     shadow = choice.shadow.endpoint if choice and choice.shadow else None
     return Ended(
         call.end_s or 0.0,
@@ -179,7 +181,7 @@ def ended(call: Call) -> Ended:
         receipt.boundary if receipt else "",
         call.kept if outcome == "served" else None,
         joules.get(target.deployment.name) if target else None,
-        even_joules(joules, call.weighed.get("load", ())),
+        even_joules(joules, weighed.load),
         joules.get(deployment_of(shadow)) if shadow else None,
         call.simulated,
         call.id,

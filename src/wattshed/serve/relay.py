@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -55,7 +54,9 @@ class Relay:
         elif response.media_type == b"text/event-stream":
             await self._stream(response)
         else:
-            await self._whole(response)
+            whole = response.take() if response.whole else await self._read(response)
+            headers, body = self._completed(response, whole)
+            await self.reply.whole(response.status, headers, body)
 
     async def _error(self, response: Connection) -> None:
         """An error that the client made, in the words of the engine if they are OpenAI's."""
@@ -70,8 +71,8 @@ class Relay:
         self.call.outcome = "refused"
         await self.reply.whole(response.status, self._headers(JSON), body)
 
-    async def _whole(self, response: Connection) -> None:
-        body = await self._read(response)
+    def _completed(self, response: Connection, body: bytes) -> tuple[Headers, bytes]:
+        """What the client gets for an answer that is not streamed."""
         try:
             raw = usage_of(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -84,8 +85,8 @@ class Relay:
         elif energy := self._energy(used):
             body = put_energy(body, energy, raw)
         self._served(used)
-        headers = self._headers(passed_headers(response.headers))
-        await self.reply.whole(response.status, headers + self._energy_headers(), body)
+        headers, receipt = self._headers(passed_headers(response.headers)), self.call.receipt
+        return headers if receipt is None else headers + receipt.headers, body
 
     async def _stream(self, response: Connection) -> None:
         call = self.call
@@ -159,16 +160,12 @@ class Relay:
         return self.call.sent_s + upstream.first_byte_s - self._clock()
 
     async def _read(self, response: Connection) -> bytes:
-        data = await response.part(self._patience)
-        if response.at_end:  # as nearly all answers: it came in one piece
-            return data
         pieces, size = [], 0
-        while data:
+        while data := await response.part(self._patience):
             pieces.append(data)
             size += len(data)
             if size > LONGEST_ANSWER:
                 raise UpstreamError(f"sent more than {LONGEST_ANSWER} bytes")
-            data = await response.part(self._patience)
         return b"".join(pieces)
 
     def _counted(self, body: bytes) -> Usage:
@@ -179,10 +176,11 @@ class Relay:
             n = self._estimator.estimate(ask.model, text_bytes_inside(body))
         return Usage(self.call.request.input_tokens, n, counted=True)
 
-    def _energy(self, used: Usage) -> dict[str, Any]:
+    def _energy(self, used: Usage) -> bytes:
+        """Make the receipt; in JSON, empty where there is none."""
         beside = self.target.account.beside(self.flight, self._clock())
-        self.call.receipt = self._receipts.of(used, beside, self.flight.joined)
-        return self.call.receipt.words() if self.call.receipt else {}
+        found = self.call.receipt = self._receipts.of(used, beside, self.flight.joined)
+        return b"" if found is None else found.json
 
     def _served(self, used: Usage) -> None:
         self.call.used = used
@@ -195,13 +193,4 @@ class Relay:
             *headers,
             (b"x-wattshed-request", self.call.id.encode()),
             (b"x-wattshed-endpoint", self.target.name.encode("latin-1", "replace")),
-        ]
-
-    def _energy_headers(self) -> Headers:
-        found = self.call.receipt
-        if found is None:
-            return []
-        return [
-            (b"x-energy-joules", f"{found.joules:.6g}".encode()),
-            (b"x-energy-method", found.method.encode()),
         ]

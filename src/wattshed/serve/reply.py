@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.timers import Timer, timers, within
@@ -34,7 +35,8 @@ OURS = (b"x-energy-", b"x-wattshed-")
 SOON_S = 0.02
 """How long nobody looks whether a client is still there."""
 ATTENDED = "wattshed.attended"
-"""Extension of ASGI: what a server tells, by itself, of a client that leaves."""
+"""Extension of ASGI: a server that tells of a client that leaves, and need not be waited for."""
+NO_NAMES = frozenset[bytes]()
 
 
 class Attended(Protocol):
@@ -42,6 +44,22 @@ class Attended(Protocol):
 
     task: asyncio.Task[None]
     on_lost: Callable[[], None] | None
+
+    async def receive(self) -> Message:
+        """As of ASGI."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """As of ASGI."""
+        ...
+
+    def whole_body(self) -> bytes | None:
+        """All of the body, if it is there and was not taken."""
+        ...
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer without waiting; False, and nothing sent, where one has to wait."""
+        ...
 
 
 class ClientLeftError(Exception):
@@ -56,16 +74,19 @@ class Reply:
     send : Send
     stall_s : float
         Longest time that a client may take nothing while a part is to be sent.
+    server : Attended, optional
+        Who made `send`, if it offers more.
 
     Attributes
     ----------
+    server : Attended or None
     status : int
         0 before the first byte.
     ended : bool
     """
 
-    def __init__(self, send: Send, stall_s: float = 60.0) -> None:
-        self._send, self._stall_s = send, stall_s
+    def __init__(self, send: Send, stall_s: float = 60.0, server: Attended | None = None) -> None:
+        self._send, self._stall_s, self.server = send, stall_s, server
         self.status, self.ended = 0, False
 
     @property
@@ -99,8 +120,13 @@ class Reply:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer at once."""
-        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
-        await self.end(body)
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if self.server is not None:
+            self.status = status
+            self.ended = self.server.answer(status, headers, body)
+        if not self.ended:
+            await self.start(status, headers)
+            await self.end(body)
 
     async def refuse(self, refused: RefusedError) -> None:
         """Send an error: as an answer, or as an event where a stream has begun."""
@@ -121,7 +147,6 @@ class Presence:
 
     Parameters
     ----------
-    scope : Scope
     receive : Receive
     reply : Reply
 
@@ -131,23 +156,23 @@ class Presence:
         It left before its answer was whole.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+    def __init__(self, receive: Receive, reply: Reply) -> None:
         self._receive, self._reply = receive, reply
         self.left = False
         self._watcher: asyncio.Task[None] | None = None
         self._begin: Timer | None = None
-        self._attended: Attended | None = scope.get("extensions", {}).get(ATTENDED)
-        if self._attended is not None:
-            self._work: asyncio.Task[Any] | None = self._attended.task
-            self._attended.on_lost = self._leave
+        server = reply.server
+        if server is not None:
+            self._work: asyncio.Task[Any] | None = server.task
+            server.on_lost = self._leave
         else:
             self._work = asyncio.current_task()
             self._begin = timers().later(SOON_S, self._look)
 
     def end(self) -> None:
         """From now on it may go."""
-        if self._attended is not None:
-            self._attended.on_lost = None
+        if self._reply.server is not None:
+            self._reply.server.on_lost = None
         if self._begin is not None:
             self._begin.cancel()
         if self._watcher is not None:
@@ -167,17 +192,33 @@ class Presence:
         self._leave()
 
 
-async def read_body(receive: Receive, length: str, limit: int, seconds: float) -> bytes:
+def attended(scope: Scope, receive: Receive, send: Send) -> Attended | None:
+    """The server of a request, if it offers that.
+
+    None also where somebody stands between, who is to see all that is received and sent.
+    """
+    found: Attended | None = scope.get("extensions", {}).get(ATTENDED)
+    if found is None or found.send != send or found.receive != receive:
+        return None
+    return found
+
+
+async def read_body(
+    receive: Receive, length: str, limit: int, seconds: float, server: Attended | None = None
+) -> bytes:
     """The body of a request.
 
     Parameters
     ----------
+    scope : Scope
     receive : Receive
     length : str
         In bytes, as its headers tell it.
     limit : int
         Most bytes.
     seconds : float
+    server : Attended, optional
+        Who made `receive`, if it offers more.
 
     Raises
     ------
@@ -187,6 +228,11 @@ async def read_body(receive: Receive, length: str, limit: int, seconds: float) -
     """
     if not length.isdecimal() or int(length) > limit:
         raise _too_long(limit)
+    whole = None if server is None else server.whole_body()
+    if whole is not None:
+        if len(whole) > limit:
+            raise _too_long(limit)
+        return whole
     try:
         return await within(seconds, _read_body(receive, limit))
     except TimeoutError:
@@ -213,15 +259,24 @@ def _too_long(limit: int) -> RefusedError:
     return RefusedError(413, f"the body is longer than {limit} bytes", "request_too_large")
 
 
-def named(headers: Headers) -> dict[str, str]:
-    """Headers of a request by name; the first of those that have the same."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(headers)}
-
-
 def passed_headers(headers: Headers) -> Headers:
     """Headers of an answer, names in lower case, that go on to the client."""
-    dropped = NEVER_PASSED
-    for name, value in headers:
-        if name == b"connection":
-            dropped = dropped.union(token.strip().lower() for token in value.split(b","))
-    return [pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(OURS)]
+    passed, dropped = [], NO_NAMES
+    for pair in headers:
+        name = pair[0]
+        if _may_pass(name):
+            passed.append(pair)
+        elif name == b"connection":
+            dropped |= _more_dropped(pair[1])
+    return [pair for pair in passed if pair[0] not in dropped] if dropped else passed
+
+
+@lru_cache(maxsize=256)
+def _may_pass(name: bytes) -> bool:
+    return name not in NEVER_PASSED and not name.startswith(OURS)
+
+
+@lru_cache(maxsize=64)
+def _more_dropped(connection: bytes) -> frozenset[bytes]:
+    """Names in a header Connection, besides those that never pass."""
+    return frozenset(token.strip().lower() for token in connection.split(b",")) - NEVER_PASSED

@@ -11,10 +11,9 @@ from pathlib import Path
 from wattshed.fleet import Fleet
 from wattshed.route.outlook import Outlooks
 from wattshed.serve.canary import Canary
-from wattshed.serve.decide import SIZES, Decider
+from wattshed.serve.decide import Decider
 from wattshed.serve.metering import Watch, open_watches
 from wattshed.serve.target import Targets
-from wattshed.simulate.naming import without_slo
 
 
 @dataclass(frozen=True)
@@ -59,5 +58,4 @@ def make_setup(fleet: Fleet, decider: Decider, before: Setup | None = None) -> S
     """
     targets = Targets(fleet, before.targets if before else None)
     watches = open_watches(targets, before.watches if before else ())
-    outlooks = Outlooks(without_slo(fleet), remembered=SIZES)
-    return Setup(fleet, decider, targets, outlooks, watches)
+    return Setup(fleet, decider, targets, decider.outlooks, watches)

@@ -96,9 +96,9 @@ class _Chunk(msgspec.Struct):
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _ENDS = {"response.completed", "response.incomplete", "response.failed"}
-Energy = Callable[[Usage], dict[str, Any]]
-"""The receipt for tokens; ``{}`` where there is none."""
-Put = Callable[[bytes, dict[str, Any]], bytes]
+Energy = Callable[[Usage], bytes]
+"""The receipt for tokens in JSON; empty where there is none."""
+Put = Callable[[bytes, bytes], bytes]
 """Adds energy to a document."""
 
 
@@ -234,7 +234,7 @@ def usage_words(used: Usage, energy: Energy) -> dict[str, Any]:
     if used.counted:
         found["estimated"] = True
     receipt = energy(used)
-    return {**found, "energy": receipt} if receipt else found
+    return {**found, "energy": msgspec.Raw(receipt)} if receipt else found
 
 
 def _data_of(event: bytes) -> bytes | None:

@@ -90,14 +90,13 @@ class Target:
         has_room = account.running + account.waiting < self.upstream.max_in_flight
         return has_room and self.up and self.breaker.allows(now_s)
 
-    def own(self, now_s: float, *, healthy: bool = True) -> Endpoint:
+    def own(self, now_s: float, healthy: bool = True) -> Endpoint:
         """As far as it is known from what was sent and seen here."""
-        self.account.advance(now_s)
-        return self.account.state(self.name, self._of, healthy=healthy)
+        return self.account.state(self.name, self._of, healthy, now_s)
 
-    def state(self, now_s: float, *, healthy: bool) -> Endpoint:
+    def state(self, now_s: float, healthy: bool) -> Endpoint:
         """As a policy is told of it."""
-        own, others = self.own(now_s, healthy=healthy), self.scraped.others
+        own, others = self.own(now_s, healthy), self.scraped.others
         if others is None:
             return own
         return merged(own, others, now_s, self.upstream.metrics_age_s, alone=self.alone)

@@ -47,7 +47,9 @@ class Pool:
             If a header cannot be sent.
         """
         place = self._places.get(target.url) or self._place(target.url)
-        head = place.head(path, {**headers, **target.authorization}, len(body))
+        if target.authorization:
+            headers = {**headers, **target.authorization}
+        head = place.head(path, headers, len(body))
         connection = self.connections.idle(place.address)
         if connection is None:
             loop = asyncio.get_running_loop()

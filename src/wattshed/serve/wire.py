@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import httptools
 
-from wattshed.serve.timers import Timers
+from wattshed.serve.timers import Timer, Timers
 from wattshed.serve.upstream_error import UpstreamError
 
 LONGEST_HEAD = 64 * 1024
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_pieces",
         "_silent_bytes",
+        "_timer",
         "_timers",
         "_transport",
         "_unread_bytes",
@@ -80,11 +82,15 @@ class Connection(asyncio.Protocol):
         self._timers, self._keep, self._gone = timers, keep, gone
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: Timer
+        self.headers: list[tuple[bytes, bytes]]
+        self._pieces: list[bytes]
+        self._error: UpstreamError | None
         self._expecting = self._paused = self.closed = False
         self.idle_since_s, self.reused = 0.0, False
 
-    async def ask(self, head: bytes, body: bytes, seconds: float) -> None:
-        """Send a request; its answer has begun when this ends.
+    def ask(self, head: bytes, body: bytes, seconds: float) -> asyncio.Future[None]:
+        """Send a request; its answer has begun when what is returned is done.
 
         All of it is given to the transport, which holds what the engine does not take yet: no more
         than the body, which is in memory anyway.
@@ -92,14 +98,13 @@ class Connection(asyncio.Protocol):
         Raises
         ------
         UpstreamError
-            If it has not begun after so many seconds.
+            If the connection is closed already; and from what is returned, if the answer has not
+            begun after so many seconds, or does not.
         """
         if self.closed:
             raise _broken("closed by the engine", stale=self.reused)
-        self.status, self.headers = 0, list[tuple[bytes, bytes]]()
-        self._pieces = list[bytes]()
+        self.status, self.headers, self._pieces, self._error = 0, [], [], None
         self._unread_bytes = self._silent_bytes = 0
-        self._error: UpstreamError | None = None
         self._whole = self._keeps_alive = self._heard = False
         self._expecting = True
         if len(body) <= SHORT_BODY:
@@ -107,9 +112,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
-        await self._wait(seconds)
-        if not self.status and self._error is not None:
-            raise self._error
+        return self._wait(seconds)
 
     async def part(self, seconds: Callable[[], float]) -> bytes:
         """What has come of the body since; empty at its end.
@@ -126,21 +129,22 @@ class Connection(asyncio.Protocol):
         """
         if self._expecting and not self._pieces:
             await self._wait(seconds())
-        pieces = self._pieces
-        if not pieces:
-            if self._error is not None:
-                raise self._error
-            return b""
-        self._pieces, self._unread_bytes = [], 0
+        if self._error is not None and not self._pieces:
+            raise self._error
+        return self.take()
+
+    def take(self) -> bytes:
+        """What is there of the body, without waiting."""
+        pieces, self._pieces, self._unread_bytes = self._pieces, [], 0
         if self._paused and not self.closed:
             self._paused = False
             self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     @property
-    def at_end(self) -> bool:
-        """Whether all of the body was taken."""
-        return self._whole and not self._pieces
+    def whole(self) -> bool:
+        """Whether all of the answer is there, taken or not."""
+        return self._whole
 
     def header(self, name: bytes) -> bytes:
         """The first header of a name in lower case; empty where there is none."""
@@ -152,7 +156,7 @@ class Connection(asyncio.Protocol):
     @property
     def media_type(self) -> bytes:
         """Of the answer, in lower case and without parameters."""
-        return self.header(b"content-type").partition(b";")[0].strip().lower()
+        return _media_type(self.header(b"content-type"))
 
     def close(self) -> None:
         """End the request: the connection is kept for another, or closed where it cannot be.
@@ -178,26 +182,32 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something has come, or nothing more will."""
+    def _wait(self, seconds: float) -> asyncio.Future[None]:
+        """Until something has come, or nothing more will: which is an error if there is one."""
+        if self._waiter is not None:  # of somebody who was cancelled
+            self._timer.cancel()
+        self._timer = self._timers.later(seconds, self._too_late)
         waiter = self._waiter = self._timers.loop.create_future()
-        timer = self._timers.later(max(0.0, seconds), self._too_late)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            timer.cancel()
+        return waiter
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _wake(self, error: UpstreamError | None = None) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        self._timer.cancel()
+        if waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
 
     def _too_late(self) -> None:
         self._fail(UpstreamError("did not answer in time", late=True))
 
     def _fail(self, error: UpstreamError) -> None:
         self._error, self._expecting = error, False
-        self._wake()
+        self._wake(error)
         self.drop()
 
     # What the transport tells
@@ -285,7 +295,13 @@ class Connection(asyncio.Protocol):
         if self.status:
             self._keeps_alive = self._parser.should_keep_alive()
             self._whole, self._expecting = True, False
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
+
+
+@lru_cache(maxsize=64)
+def _media_type(value: bytes) -> bytes:
+    return value.partition(b";")[0].strip().lower()
 
 
 def _size(headers: list[tuple[bytes, bytes]]) -> int:

@@ -22,6 +22,9 @@ class Wish(NamedTuple):
     greenest: bool = False
 
 
+NO_WISH = Wish()
+
+
 def read_wish(headers: Mapping[str, str]) -> Wish:
     """The wish in the headers of a request.
 
@@ -30,6 +33,8 @@ def read_wish(headers: Mapping[str, str]) -> Wish:
     RefusedError
         Naming header, value and cure.
     """
+    if LAMBDA not in headers and GREENEST not in headers:
+        return NO_WISH
     wish = Wish(_weight(headers.get(LAMBDA)), _greenest(headers.get(GREENEST)))
     if wish.greenest and wish.energy_weight is not None:
         found = f"{GREENEST}: 'true' beside {LAMBDA}: '{wish.energy_weight:g}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def test_every_cell_is_measured_and_its_energy_is_that_of_one_query(
     assert set(table["flags"].str.split("|").list.first()) == {"simulated"}
 
 
-def test_short_queries_are_repeated_and_the_ends_of_the_window_are_at_work(
+def test_queries_are_repeated_between_others_or_come_alone_between_rests(
     make_machine: Make, path: Path
 ) -> None:
-    """A counter that ticks every 100 ms is read in the middle of a tick by the shortest query."""
+    """The shortest query is over within two ticks of a counter: its energy is found either way."""
     ticking = {"tick_s": 0.1, "jitter_s": 0.002}
     error = {}
     for window_s in (0.0, 3.0):
@@ -87,8 +88,33 @@ def test_short_queries_are_repeated_and_the_ends_of_the_window_are_at_work(
             for n, r in zip((8, 32, 400), runtimes, strict=True)
         }
         assert table["runtime_s"].to_list() == pytest.approx(runtimes)
-    assert abs(error[0.0][0]) > 0.1
+        alone = {
+            line.generation.output_tokens
+            for line in done.journal.trials
+            if line.windows[0].method == "tick-interpolated between rests"
+        }
+        assert alone == ({8, 32, 400} if window_s == 0 else {400})
+    assert max(map(abs, error[0.0])) < 0.01
     assert max(map(abs, error[3.0])) < 0.01
+
+
+def test_a_single_repeat_between_others_is_not_taken_to_be_at_rest(
+    make_machine: Make, path: Path
+) -> None:
+    """The first query is too short for the window, so that the second counts, and fills it."""
+    machine = make_machine()
+    lengths_s = cycle([0.9, 1.1, 1.0])
+    machine.runtime_s = lambda m, n, batch: next(lengths_s)
+    campaign = msgspec.structs.replace(
+        CAMPAIGN, cells=make_cells([8], [8]), window_s=1.0, warm_up=0
+    )
+    meters = meters_for(machine.plant, machine.clock, Faults(tick_s=0.1, jitter_s=0.002))
+    done = run_campaign(campaign, machine, meters, machine.clock, path=path)
+    assert [line.repeats for line in done.journal.trials] == [1] * len(done.journal.trials)
+    for line in done.journal.trials:
+        assert line.runtime_s == 1.1
+        assert line.windows[0].method == "tick-interpolated"
+        assert line.windows[0].value_j == pytest.approx(BUSY_W * 1.1, rel=0.01)
 
 
 def test_the_table_is_read_and_fitted_as_any_other(make_machine: Make, path: Path) -> None:

@@ -235,24 +235,28 @@ class _Session:
         with self._held(cell), self._recording(f"trial-{index}-{number}") as recorder:
             self.clock.sleep(self.margin_s)
             begun_s = self.clock.wall_s()
-            found = self._generations(cell)
+            found, alone = self._generations(cell)
             ended_s = self.clock.wall_s()
             seen = self.bench.observe() if self.bench.observe else None
             self.clock.sleep(self.margin_s)
-        windows = windows_of(recorder.trace, found[0].begun_ns, found[-1].ended_ns)
+        rest_s = self.margin_s if alone else 0.0
+        windows = windows_of(recorder.trace, found[0].begun_ns, found[-1].ended_ns, rest_s)
         flags += (*flags_of_repeats(found), *flags_of(self.campaign.guard, seen, cell))
         return trial_of(index, number, found, windows, (begun_s, ended_s), seen, flags)
 
-    def _generations(self, cell: Cell) -> list[Generation]:
-        """Those that count: one that fills the window, or repeats between two that do not count."""
+    def _generations(self, cell: Cell) -> tuple[list[Generation], bool]:
+        """Those that count: one that fills the window, or repeats between two that do not count.
+
+        And whether it was one alone, with rest before and after.
+        """
         before = self._generate(cell)
         if before.runtime_s >= self.campaign.window_s:
-            return [before]
+            return [before], True
         found = [self._generate(cell)]
         while (found[-1].ended_ns - found[0].begun_ns) < self.campaign.window_s * NS_PER_S:
             found.append(self._generate(cell))
         self._generate(cell)
-        return found
+        return found, False
 
     def _generate(self, cell: Cell) -> Generation:
         found = self.driver.generate(cell.input_tokens, cell.output_tokens, cell.batch_size)
