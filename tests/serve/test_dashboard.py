@@ -25,8 +25,9 @@ from wattshed.serve.decide import Decider
 from wattshed.serve.keys import KeyEntry, Keys
 from wattshed.serve.ledger import Ledger, requests
 from wattshed.serve.ledger import metered as metered_table
-from wattshed.serve.near import asked_from_here
+from wattshed.serve.near import Names, asked_from_here
 from wattshed.serve.recent import Ended, Metered, Recent, even_joules, with_meters
+from wattshed.serve.refused import RefusedError
 from wattshed.serve.savings import FEWEST, saved, share_interval
 from wattshed.serve.search import find_requests
 from wattshed.serve.settings import Settings
@@ -397,6 +398,11 @@ def test_no_foreign_page_uses_the_engines(
         assert (asked.status_code, shown.status_code) == (status, status)
     if status == 403:
         assert "--allow-host" in asked.json()["error"]["message"]
+
+
+def test_who_names_no_host_is_not_taken_for_one_of_this_machine() -> None:
+    with pytest.raises(RefusedError, match="is not this machine"):
+        Names().check({})
 
 
 def test_without_keys_others_see_nothing(live: Callable[..., Any], engine: str) -> None:

@@ -26,7 +26,15 @@ CLASS, DEADLINE = "x-wattshed-class", "x-wattshed-deadline"
 WISHES = frozenset((CLASS, DEADLINE, LAMBDA, GREENEST))
 READ = {
     name.encode(): name
-    for name in (*FORWARDED, *WISHES, "authorization", "connection", "content-length")
+    for name in (
+        *FORWARDED,
+        *WISHES,
+        "authorization",
+        "connection",
+        "content-length",
+        "host",
+        "origin",
+    )
 }
 """Headers of a request that say anything to the gateway."""
 

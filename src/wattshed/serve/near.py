@@ -51,7 +51,7 @@ class Names:
 
     def __init__(self, names: Collection[str] = ()) -> None:
         self._names = frozenset(name.lower() for name in names)
-        self._known: set[str | None] = {None}
+        self._known: set[str] = set()
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Refuse what may be asked by the page of a foreign site.
@@ -60,15 +60,16 @@ class Names:
         ------
         RefusedError
         """
-        host, origin = headers.get("host"), headers.get("origin")
-        if host in self._known and origin in self._known:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if host in self._known and (origin is None or origin in self._known):
             return
-        self._learn(host, "host", host or "")
-        self._learn(origin, "origin", (origin or "").partition("://")[2])
+        self._learn(host, "host", host)
+        if origin is not None:
+            self._learn(origin, "origin", origin.partition("://")[2])
 
-    def _learn(self, text: str | None, header: str, host: str) -> None:
+    def _learn(self, text: str, header: str, host: str) -> None:
         name = name_of(host).lower()
-        if text is None or is_loopback(name) or name in self._names:
+        if is_loopback(name) or name in self._names:
             if len(self._known) < MOST_KNOWN:
                 self._known.add(text)
             return
