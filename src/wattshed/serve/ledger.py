@@ -3,7 +3,7 @@
 What meters say comes later, window by window: a row of `windows`, and one of `metered` for each
 request that was there, in one commit, so that they always add up.
 
-Rows are committed together, at most `interval_s` after they were appended (50 ms unless told) or
+Rows are committed together, at most `interval_s` after they were appended (100 ms unless told) or
 as long as a commit takes. What was appended longer ago survives the end of the process, however it
 ends; SQLite writes its log through to the disk at each commit, so that it survives a loss of power,
 too. A commit that fails is tried again with the same rows; their ids are unique, and a row that is
@@ -127,7 +127,7 @@ class Ledger:
         If the database cannot be opened.
     """
 
-    def __init__(self, url: str, interval_s: float = 0.05) -> None:
+    def __init__(self, url: str, interval_s: float = 0.1) -> None:
         self.url, self._engine = url, open_database(url)
         self._interval_s = interval_s
         self._insert = insert_of(self._engine)
