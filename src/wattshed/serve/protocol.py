@@ -1,7 +1,6 @@
 """HTTP/1.1 on one connection, with errors in OpenAI's words and an end to waiting.
 
-uvicorn runs the server, and httptools reads; what lies between takes a fourth of the time of
-uvicorn's own protocol here, see docs/decisions/0011-http.md.
+uvicorn runs the server and httptools reads. Why what lies between is ours: decision 13.
 """
 
 from __future__ import annotations
