@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -219,15 +220,15 @@ class Connections:
     def _sweep(self) -> None:
         """Close those that were idle for long; the others have their turn."""
         self._bell = None
-        oldest_s = self._loop.time()
-        now_s = oldest_s
+        now_s, next_s = self._loop.time(), math.inf
         for those in self._idle.values():
-            while those and (those[0].closed or now_s - those[0].idle_since_s >= KEPT_S):
+            # Due by the very sum that the bell is set to: else it could ring for ever in a moment.
+            while those and (those[0].closed or those[0].idle_since_s + KEPT_S <= now_s):
                 those.pop(0).drop()
             if those:
-                oldest_s = min(oldest_s, those[0].idle_since_s)
-        if any(self._idle.values()):
-            self._bell = self._loop.call_at(oldest_s + KEPT_S, self._sweep)
+                next_s = min(next_s, those[0].idle_since_s + KEPT_S)
+        if next_s < math.inf:
+            self._bell = self._loop.call_at(next_s, self._sweep)
 
     async def close(self) -> None:
         """Close all."""

@@ -25,7 +25,7 @@ SIZES = 4096
 With four deployments an outlook takes about 830 bytes and the cost of a query alone 320. Eight can
 be there (the account of what was weighed, three for wishes, and policies with a rule of their own:
 policy, default, shadow and canary), six of them with costs of queries alone: 35 MB.
-`receipt.REMEMBERED` for each deployment: 12 MB.
+`receipt.REMEMBERED` for each deployment: 33 MB.
 """
 PROMISING = ("frugal", "packed")
 """Policies that are told the promises: they serve late rather than not at all."""
