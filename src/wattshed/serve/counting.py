@@ -7,6 +7,7 @@ that would take longer than all else that is done with them.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -41,9 +42,9 @@ class Batches(Collector):
         if records:
             self.count(records)
 
+    @abstractmethod
     def count(self, records: Sequence[Ended]) -> None:
         """Count records."""
-        raise NotImplementedError
 
 
 @dataclass

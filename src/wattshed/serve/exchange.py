@@ -116,7 +116,7 @@ class Exchange:
     async def _run(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self.receive, self.send)
-        except Exception:
+        except Exception:  # whatever it is: told here with its traceback, and the server goes on
             log.exception("a request failed")
         finally:
             self._link.tasks.discard(self.task)
