@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from wattshed.fleet import load_fleet
 from wattshed.records import Upstream
 from wattshed.serve.connections import KEPT_S, place_of
+from wattshed.serve.outgoing import Departures
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.reply import passed_headers
 from wattshed.serve.target import Target
@@ -116,6 +117,12 @@ async def post(
     pool: Pool, target: Target, body: bytes = b"{}", seconds: float = 9.0, **headers: str
 ) -> Connection:
     return await pool.post(target, PATH, body, headers, seconds)
+
+
+def alone(kept: list[Connection]) -> Connection:
+    """A connection that no pool has made."""
+    departures = Departures(asyncio.get_running_loop())
+    return Connection(timers(), departures, kept.append, lambda _: None)
 
 
 async def read(answer: Connection, seconds: float = 9.0) -> bytes:
@@ -357,7 +364,7 @@ def test_an_engine_that_hangs_up_at_once_is_not_waited_for(run: Run) -> None:
             assert not found.value.stale
         await pool.close()
         server.close()
-        closed = Connection(timers(), lambda _: None, lambda _: None)
+        closed = alone([])
         closed.connection_made(Silent())
         closed.connection_lost(None)
         with pytest.raises(UpstreamError, match=r"^broke off$"):
@@ -600,7 +607,7 @@ def test_how_long_is_waited(run: Run) -> None:
 
 def test_who_was_called_off_leaves_no_limit_behind(virtually: Run) -> None:
     async def scene() -> None:
-        connection = Connection(timers(), lambda _: None, lambda _: None)
+        connection = alone([])
         connection.connection_made(Silent())
         begun = connection.ask(b"", b"", 9.0)
         connection.data_received(CHUNKED)
@@ -748,6 +755,9 @@ class Silent(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -773,7 +783,7 @@ async def heard(
 ) -> tuple[int, bytes, bytes, bool]:
     """What an answer says that comes in segments, and whether its connection was kept."""
     kept: list[Connection] = []
-    connection = Connection(timers(), kept.append, lambda _: None)
+    connection = alone(kept)
     connection.connection_made(Silent())
     asking = asyncio.ensure_future(connection.ask(b"", b"", 9.0))
     await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from wattshed.serve.outgoing import Departures
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.timers import timers
 from wattshed.serve.upstream_error import UpstreamError
@@ -115,6 +116,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._loop, self._timers = asyncio.get_running_loop(), timers()
+        self._departures = Departures(self._loop)
         self._idle: dict[Address, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._found: dict[Address, tuple[float, Sequence[AddrInfoType]]] = {}
@@ -168,7 +170,7 @@ class Connections:
             loop=self._loop,
         )
         _, connection = await self._loop.create_connection(
-            lambda: Connection(self._timers, keep, self._forget),
+            lambda: Connection(self._timers, self._departures, keep, self._forget),
             sock=found,
             ssl=self._trusted if address.secure else None,
             server_hostname=address.host if address.secure else None,

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from wattshed.serve.outgoing import Outgoing
 from wattshed.serve.reply import ATTENDED, Headers
 
 log = logging.getLogger("wattshed.serve")
@@ -25,7 +26,7 @@ class Link(Protocol):
     """The connection of an exchange."""
 
     loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
+    out: Outgoing
     tasks: set[asyncio.Task[None]]
     writable: asyncio.Event | None
 
@@ -74,7 +75,6 @@ class Exchange:
     __slots__ = (
         "_bytes_left",
         "_chunked",
-        "_head",
         "_is_head",
         "_is_old",
         "_link",
@@ -104,7 +104,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._size, self._more, self._news = 0, True, False
         self._waiter: asyncio.Future[None] | None = None
-        self._head, self._chunked = b"", False
+        self._chunked = False
         self._bytes_left: int | None = None  # of a body that ends with the connection
         self.started = self.complete = self.lost = False
 
@@ -122,7 +122,7 @@ class Exchange:
             self._link.tasks.discard(self.task)
             del self.task, self._scope  # which refer to this: no collector has to find them
             if not self.complete:
-                self._link.transport.close()  # it must not look whole
+                self._link.out.close()  # it must not look whole
 
     def take(self, piece: bytes) -> None:
         """A part of the body has come."""
@@ -168,7 +168,7 @@ class Exchange:
         link = self._link
         if self._waits_to_send:
             self._waits_to_send = False
-            link.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            link.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self._news or self.lost or self.complete):
             link.resume_reading()
             self._waiter = link.loop.create_future()
@@ -212,7 +212,7 @@ class Exchange:
         return True
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Make the head, which leaves with the first part of the body, or after a moment."""
+        """Send the head, which leaves with what of the body follows in the same turn."""
         head, length, closes = head_of(status, [*self._link.first_headers, *headers])
         self.started, self._waits_to_send = True, False
         if closes:
@@ -224,31 +224,22 @@ class Exchange:
         else:
             self._chunked = True
             head += b"transfer-encoding: chunked\r\n"
-            self._link.loop.call_soon(self._flush)
         if not self.keep_alive and not closes:
             head += b"connection: close\r\n"
-        self._head = head + b"\r\n"
-
-    def _flush(self) -> None:
-        """Send a head that nothing followed."""
-        if self._head and not self.lost:
-            head, self._head = self._head, b""
-            self._link.transport.write(head)
+        self._link.out.write(head + b"\r\n")
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         if self.complete:
             raise RuntimeError("the answer is complete, and nothing can follow it")
-        head, self._head = self._head, b""
+        out = self._link.out
         if self._is_head:
-            out = head
+            pass
         elif self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            out = head + chunk + (b"" if more else b"0\r\n\r\n")
+            out.write(chunk if more else chunk + b"0\r\n\r\n")
         else:
             self._count(len(body), more=more)
-            out = head + body
-        if out:
-            self._link.transport.write(out)
+            out.write(body)
         if not more:
             self.complete = True
             self._wake()

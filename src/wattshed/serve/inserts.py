@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import chain, compress, islice
+from itertools import chain, compress, islice, repeat
 from typing import Any
 
 import sqlalchemy as sql
@@ -15,8 +15,8 @@ from wattshed.errors import FileError
 Values = tuple[Any, ...]
 """A row, in the order of the columns of its table."""
 Insert = Callable[[sql.Connection, sql.Table, Sequence[Values]], None]
-TOGETHER = tuple(2**k for k in range(9, -1, -1))
-"""Rows of one statement for SQLite. It takes 32,766 values at most."""
+MOST_ROWS, MOST_VALUES = 1024, 32_766
+"""Of one statement for SQLite."""
 
 
 def insert_of(engine: sql.Engine) -> Insert:
@@ -47,9 +47,9 @@ def _names(table: sql.Table) -> tuple[str, ...]:
 class IntoSqlite:
     """Many rows to a statement, and what all of them have in common given once.
 
-    Python's lock is let go and taken again at each statement: for each row of its own, the thread
-    that serves requests would lose more time to that than the row costs. While values are handed
-    over the lock is held, so that each of them counts.
+    Python's lock is let go and taken again at each step of a statement. Each time the thread that
+    serves requests hands it over and waits for it, for longer than a row costs. So one statement
+    takes any number of rows. While values are handed over the lock is held: each of them counts.
     """
 
     def __init__(self) -> None:
@@ -61,12 +61,14 @@ class IntoSqlite:
         varying = tuple(self._note(table, columns))
         common = [column[0] for column, varies in zip(columns, varying, strict=True) if not varies]
         own = zip(*compress(columns, varying), strict=True)
-        number = len(rows)
-        for size in TOGETHER:
-            for _ in range(number // size):
-                values = (*common, *chain.from_iterable(islice(own, size)))
-                connection.exec_driver_sql(_statement(table, varying, size), values)
-            number %= size
+        wide = sum(varying)
+        most = min(MOST_ROWS, (MOST_VALUES - len(common)) // wide)
+        for first in range(0, len(rows), most):
+            number = min(most, len(rows) - first)
+            size = min(most, 1 << (number - 1).bit_length())  # few sizes: each is prepared once
+            filled = chain.from_iterable(islice(own, number))
+            values = (*common, *filled, *repeat(None, (size - number) * wide))
+            connection.exec_driver_sql(_statement(table, varying, size), values)
 
     def _note(self, table: sql.Table, columns: Sequence[Values]) -> list[bool]:
         """Which columns vary within a commit, or have in an earlier one.
@@ -84,17 +86,18 @@ class IntoSqlite:
 
 @cache
 def _statement(table: sql.Table, varying: tuple[bool, ...], rows: int) -> str:
-    """An insert of so many rows; every name in it is of our own tables."""
+    """An insert of at most so many rows: what has no key is none. Its names are our tables' own."""
     names = _names(table)
     own = list(compress(names, varying))
     common = [name for name, varies in zip(names, varying, strict=True) if not varies]
     taken = ", ".join(["each.*", *("?" * len(common))])
     row = f"({', '.join('?' * len(own))})"
     values = ", ".join([row] * rows)
-    key = ", ".join(column.name for column in table.primary_key)
+    key = [column.name for column in table.primary_key]
+    there = f"each.column{1 + own.index(key[0])} IS NOT NULL"
     return (
         f"INSERT INTO {table.name} ({', '.join([*own, *common])}) SELECT {taken}"  # nosec B608 # our own names
-        f" FROM (VALUES {values}) AS each WHERE true ON CONFLICT ({key}) DO NOTHING"
+        f" FROM (VALUES {values}) AS each WHERE {there} ON CONFLICT ({', '.join(key)}) DO NOTHING"
     )
 
 

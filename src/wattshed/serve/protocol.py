@@ -10,11 +10,13 @@ import math
 import urllib.parse
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import httptools
 
 from wattshed.serve.body import PATHS
 from wattshed.serve.exchange import Exchange, head_of
+from wattshed.serve.outgoing import Departures, Outgoing
 from wattshed.serve.refused import RefusedError
 from wattshed.serve.reply import Headers
 
@@ -97,6 +99,7 @@ class GatewayProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request."""
         self.transport = cast("asyncio.Transport", transport)
+        self.out = Outgoing(self.transport, _departures(self.loop))
         self._server.connections.add(cast("Any", self))
         self._scope: dict[str, Any] = {
             "type": "http",
@@ -111,6 +114,7 @@ class GatewayProtocol(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """There is nobody to answer."""
         self._server.connections.discard(cast("Any", self))
+        self.out.drop()
         if self._bell is not None:
             self._bell.cancel()
         self.resume_writing()
@@ -121,7 +125,7 @@ class GatewayProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """End the connection, once what it asked for is answered."""
         if self._answered is None:
-            self.transport.close()
+            self.out.close()
         else:
             last = self._waiting[-1] if self._waiting else self._answered
             last.keep_alive = False
@@ -245,7 +249,7 @@ class GatewayProtocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if not exchange.keep_alive:
-            self.transport.close()
+            self.out.close()
             return
         if self._waiting:
             self._answer(self._waiting.popleft())
@@ -286,19 +290,30 @@ class GatewayProtocol(asyncio.Protocol):
             message = f"the headers were not there after {self.headers_s:g} s"
             self._refuse(RefusedError(408, message, "request_timeout"))
         else:
-            self.transport.close()
+            self.out.close()
 
     def _refuse(self, refused: RefusedError) -> None:
         if self.transport.is_closing():
             return
         if self._answered is not None and self._answered.started:  # it would come out inside of it
-            self.transport.close()
+            self.out.close()
             return
         body = refused.body
         ours = (b"content-length", b"%d" % len(body)), (b"connection", b"close")
         head, _, _ = head_of(refused.status, [*self.first_headers, *refused.headers, *ours])
-        self.transport.write(head + b"\r\n" + body)
-        self.transport.close()
+        self.out.write(head + b"\r\n" + body)
+        self.out.close()
+
+
+def _departures(loop: asyncio.AbstractEventLoop) -> Departures:
+    """Of all clients of a loop."""
+    found = _OF.get(loop)
+    if found is None:
+        found = _OF[loop] = Departures(loop)
+    return found
+
+
+_OF: WeakKeyDictionary[asyncio.AbstractEventLoop, Departures] = WeakKeyDictionary()
 
 
 def _parts_of(url: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import cast
 
 import httptools
 
+from wattshed.serve.outgoing import Departures, Outgoing
 from wattshed.serve.timers import Timer, Timers
 from wattshed.serve.upstream_error import UpstreamError
 
@@ -20,8 +21,6 @@ LONGEST_HEAD = 64 * 1024
 """Bytes of the headers of an answer; also of what may come without any byte of its body."""
 MOST_UNREAD = 256 * 1024
 """Bytes of a body that may wait; then nothing is read until they are taken."""
-SHORT_BODY = 64 * 1024
-"""Bytes that are cheaper to copy behind the head than to send on their own."""
 
 
 class Connection(asyncio.Protocol):
@@ -30,6 +29,8 @@ class Connection(asyncio.Protocol):
     Parameters
     ----------
     timers : Timers
+    departures : Departures
+        Of all requests to engines.
     keep : callable
         Takes the connection when it can carry another request.
     gone : callable
@@ -50,12 +51,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_departures",
         "_error",
         "_expecting",
         "_gone",
         "_heard",
         "_keep",
         "_keeps_alive",
+        "_out",
         "_parser",
         "_paused",
         "_pieces",
@@ -76,10 +79,11 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         timers: Timers,
+        departures: Departures,
         keep: Callable[[Connection], None],
         gone: Callable[[Connection], None],
     ) -> None:
-        self._timers, self._keep, self._gone = timers, keep, gone
+        self._timers, self._departures, self._keep, self._gone = timers, departures, keep, gone
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: Timer
@@ -107,11 +111,8 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = self._silent_bytes = 0
         self._whole = self._keeps_alive = self._heard = False
         self._expecting = True
-        if len(body) <= SHORT_BODY:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
+        self._out.write(head)
+        self._out.write(body)
         return self._wait(seconds)
 
     async def part(self, seconds: Callable[[], float]) -> bytes:
@@ -167,7 +168,7 @@ class Connection(asyncio.Protocol):
             self._whole
             and self._keeps_alive
             and not (self.closed or self._paused or self._transport.is_closing())
-            and not self._transport.get_write_buffer_size()  # it answered before it had read all
+            and not self._out.unsent  # it answered before it had read all
         )
         if reusable:
             self._keep(self)
@@ -177,6 +178,7 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Close it at once; who waits for it is told."""
         self.closed = True
+        self._out.drop()
         if self._expecting:
             self._fail(_broken("closed by the gateway"))
         else:
@@ -215,6 +217,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         self._transport = cast("asyncio.Transport", transport)
+        self._out = Outgoing(self._transport, self._departures)
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -240,6 +243,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed: what ends with its connection is whole now."""
         self.closed = True
+        self._out.drop()
         self._gone(self)
         del self._parser  # which refers to this
         if not self._expecting:
