@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -173,20 +174,27 @@ class Ledger:
         return self.backlog
 
     def _write(self) -> None:
+        due_s = 0.0
         while not self._stop.is_set():
             self._some.wait()
-            self._stop.wait(self._interval_s)  # so that more rows share a commit
+            now_s = time.monotonic()
+            self._stop.wait(due_s - now_s)  # so that more rows share a commit
+            due_s = max(now_s, due_s) + self._interval_s
             self._some.clear()
             self._commit_all()
+        self._commit_all()
 
     def _commit_all(self) -> None:
-        while self.backlog:
+        """Commit what is there, and leave what comes meanwhile to the next turn."""
+        there = self.backlog
+        while there > 0:
             single, groups = self._requests[:BATCH], self._together[:BATCH]
             if not self._commit(single, groups):
                 self._some.set()  # and again after the interval
                 return
             del self._requests[: len(single)]
             del self._together[: len(groups)]
+            there -= len(single) + len(groups)
 
     def _commit(self, single: list[Values], groups: list[Rows]) -> bool:
         rows: dict[sql.Table, list[Values]] = {table: [] for table in TABLES}
