@@ -1,4 +1,4 @@
-"""What is written in a turn of the loop leaves at its end: all of it, in order, in a row."""
+"""What is written leaves soon: all of it, in order, and that of many in a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattshed.serve.outgoing import MOST_WAITING, Departures, Outgoing
+from wattshed.serve.outgoing import FEW, MOST_WAITING, Departures, Outgoing
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
@@ -76,16 +76,38 @@ def test_each_connection_sends_all_in_order(
     asyncio.run(scene())
 
 
-def test_a_turn_is_one_write_for_each_connection() -> None:
+def test_many_send_at_the_end_of_a_turn_each_in_one_write() -> None:
     async def scene() -> None:
-        those, sent = outgoing(2)
+        those, sent = outgoing(FEW + 1)
+        for each in those:
+            each.write(b"first")
+        await asyncio.sleep(0)
+        sent.clear()
         for data in (b"head", b"body"):
             for each in those:
                 each.write(data)
         assert sent == []
         assert those[0].unsent
         await asyncio.sleep(0)
-        assert sent == [(0, b"headbody"), (1, b"headbody")]
+        assert sent == [(name, b"headbody") for name in range(FEW + 1)]
+
+    asyncio.run(scene())
+
+
+def test_few_send_at_once_what_is_whole() -> None:
+    async def scene() -> None:
+        those, sent = outgoing(FEW)
+        for _ in range(3):
+            for each in those:
+                each.write(b"head", more=True)
+                assert sent == []
+                each.write(b"body")
+                assert len(sent) == 1
+                sent.clear()
+            await asyncio.sleep(0)
+        those[0].write(b"a head alone", more=True)
+        await asyncio.sleep(0)
+        assert sent == [(0, b"a head alone")]
 
     asyncio.run(scene())
 
@@ -93,8 +115,8 @@ def test_a_turn_is_one_write_for_each_connection() -> None:
 def test_a_connection_closes_behind_what_waits_or_sends_nothing_more() -> None:
     async def scene() -> None:
         (closed, dropped), sent = outgoing(2)
-        closed.write(b"last words")
-        dropped.write(b"to nobody")
+        closed.write(b"last words", more=True)
+        dropped.write(b"to nobody", more=True)
         closed.close()
         dropped.drop()
         assert sent == [(0, b"last words")]

@@ -226,7 +226,7 @@ class Exchange:
             head += b"transfer-encoding: chunked\r\n"
         if not self.keep_alive and not closes:
             head += b"connection: close\r\n"
-        self._link.out.write(head + b"\r\n")
+        self._link.out.write(head + b"\r\n", more=True)
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         if self.complete:

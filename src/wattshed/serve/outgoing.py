@@ -1,8 +1,9 @@
-"""What is sent on connections: all of a turn of the event loop leaves at once, one after another.
+"""What is sent on connections: that of many leaves together, at the end of a turn of the loop.
 
 A peer that sleeps has to be woken by what it is sent, on another core by an interrupt, and that
 costs the sender as much as all else of the call. What is sent in a row to one peer finds it awake,
-but for the first. So clients have their turn, and engines theirs.
+but for the first. So clients have their turn, and engines theirs. Where few send anything, there is
+nothing to win, and nobody waits.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 
 MOST_WAITING = 64 * 1024
 """Bytes that may wait for the end of the turn; more than that is not worth copying either."""
+FEW = 2
+"""Connections that sent something in the last turn, up to which each sends at once."""
 
 
 class Departures:
@@ -19,26 +22,33 @@ class Departures:
     Parameters
     ----------
     loop : AbstractEventLoop
+
+    Attributes
+    ----------
+    few : bool
+        Whether nobody waits for the end of the turn.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._those: list[Outgoing] = []
+        self.few = True
 
     def add(self, outgoing: Outgoing) -> None:
-        """Have a connection send what waits."""
+        """Have a connection send, at the latest at the end of the turn."""
         if not self._those:
             self._loop.call_soon(self._leave)
         self._those.append(outgoing)
 
     def _leave(self) -> None:
         those, self._those = self._those, []
+        self.few = len(those) <= FEW
         for outgoing in those:
             outgoing.flush()
 
 
 class Outgoing:
-    """The way out of one connection: what is written leaves in this order, at the end of the turn.
+    """The way out of one connection: what is written leaves in this order, soon.
 
     Parameters
     ----------
@@ -56,18 +66,26 @@ class Outgoing:
         # because a transport with TLS takes 0 for: stop, though nothing waits.
         transport.set_write_buffer_limits(1)
 
-    def write(self, data: bytes) -> None:
-        """Send something soon."""
+    def write(self, data: bytes, *, more: bool = False) -> None:
+        """Send something, at the latest at the end of the turn.
+
+        Parameters
+        ----------
+        data : bytes
+        more : bool
+            In this turn something most likely follows, with which it is to leave.
+        """
         if len(data) > MOST_WAITING:
             self.flush()
             self._transport.write(data)
-        elif self._waiting:
-            self._waiting += data
-            if len(self._waiting) > MOST_WAITING:
-                self.flush()
-        elif data:
-            self._waiting = data
+            return
+        if not self._waiting:
+            if not data:
+                return
             self._departures.add(self)
+        self._waiting += data
+        if (self._departures.few and not more) or len(self._waiting) > MOST_WAITING:
+            self.flush()
 
     def flush(self) -> None:
         """Send now what waits."""

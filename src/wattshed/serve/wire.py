@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = self._silent_bytes = 0
         self._whole = self._keeps_alive = self._heard = False
         self._expecting = True
-        self._out.write(head)
+        self._out.write(head, more=True)
         self._out.write(body)
         return self._wait(seconds)
 
