@@ -94,29 +94,28 @@ def test_many_send_at_the_end_of_a_turn_each_in_one_write() -> None:
     asyncio.run(scene())
 
 
-def test_few_send_at_once_what_is_whole() -> None:
+def test_few_send_at_once() -> None:
     async def scene() -> None:
         those, sent = outgoing(FEW)
         for _ in range(3):
             for each in those:
-                each.write(b"head", more=True)
-                assert sent == []
-                each.write(b"body")
-                assert len(sent) == 1
-                sent.clear()
+                each.write(b"all")
+                assert not each.unsent
             await asyncio.sleep(0)
-        those[0].write(b"a head alone", more=True)
-        await asyncio.sleep(0)
-        assert sent == [(0, b"a head alone")]
+        assert sent == 3 * [(0, b"all"), (1, b"all")]
 
     asyncio.run(scene())
 
 
 def test_a_connection_closes_behind_what_waits_or_sends_nothing_more() -> None:
     async def scene() -> None:
-        (closed, dropped), sent = outgoing(2)
-        closed.write(b"last words", more=True)
-        dropped.write(b"to nobody", more=True)
+        (closed, dropped, *others), sent = outgoing(FEW + 2)
+        for each in (closed, dropped, *others):
+            each.write(b"first")
+        await asyncio.sleep(0)
+        sent.clear()
+        closed.write(b"last words")
+        dropped.write(b"to nobody")
         closed.close()
         dropped.drop()
         assert sent == [(0, b"last words")]

@@ -75,6 +75,7 @@ class Exchange:
     __slots__ = (
         "_bytes_left",
         "_chunked",
+        "_head",
         "_is_head",
         "_is_old",
         "_link",
@@ -104,7 +105,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._size, self._more, self._news = 0, True, False
         self._waiter: asyncio.Future[None] | None = None
-        self._chunked = False
+        self._head, self._chunked = b"", False
         self._bytes_left: int | None = None  # of a body that ends with the connection
         self.started = self.complete = self.lost = False
 
@@ -212,7 +213,7 @@ class Exchange:
         return True
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send the head, which leaves with what of the body follows in the same turn."""
+        """Make the head, which leaves with the first part of the body, or after a moment."""
         head, length, closes = head_of(status, [*self._link.first_headers, *headers])
         self.started, self._waits_to_send = True, False
         if closes:
@@ -224,22 +225,30 @@ class Exchange:
         else:
             self._chunked = True
             head += b"transfer-encoding: chunked\r\n"
+            self._link.loop.call_soon(self._flush)
         if not self.keep_alive and not closes:
             head += b"connection: close\r\n"
-        self._link.out.write(head + b"\r\n", more=True)
+        self._head = head + b"\r\n"
+
+    def _flush(self) -> None:
+        """Send a head that nothing followed."""
+        if self._head and not self.lost:
+            head, self._head = self._head, b""
+            self._link.out.write(head)
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         if self.complete:
             raise RuntimeError("the answer is complete, and nothing can follow it")
-        out = self._link.out
+        head, self._head = self._head, b""
         if self._is_head:
-            pass
+            out = head
         elif self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            out.write(chunk if more else chunk + b"0\r\n\r\n")
+            out = head + chunk + (b"" if more else b"0\r\n\r\n")
         else:
             self._count(len(body), more=more)
-            out.write(body)
+            out = head + body
+        self._link.out.write(out)
         if not more:
             self.complete = True
             self._wake()

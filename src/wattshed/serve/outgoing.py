@@ -66,26 +66,17 @@ class Outgoing:
         # because a transport with TLS takes 0 for: stop, though nothing waits.
         transport.set_write_buffer_limits(1)
 
-    def write(self, data: bytes, *, more: bool = False) -> None:
-        """Send something, at the latest at the end of the turn.
-
-        Parameters
-        ----------
-        data : bytes
-        more : bool
-            In this turn something most likely follows, with which it is to leave.
-        """
-        if len(data) > MOST_WAITING:
+    def write(self, data: bytes) -> None:
+        """Send something, at the latest at the end of the turn."""
+        if len(self._waiting) + len(data) > MOST_WAITING:
             self.flush()
             self._transport.write(data)
-            return
-        if not self._waiting:
-            if not data:
-                return
-            self._departures.add(self)
-        self._waiting += data
-        if (self._departures.few and not more) or len(self._waiting) > MOST_WAITING:
-            self.flush()
+        elif data:
+            if not self._waiting:
+                self._departures.add(self)
+            self._waiting += data
+            if self._departures.few:
+                self.flush()
 
     def flush(self) -> None:
         """Send now what waits."""

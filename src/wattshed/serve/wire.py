@@ -22,6 +22,9 @@ LONGEST_HEAD = 64 * 1024
 MOST_UNREAD = 256 * 1024
 """Bytes of a body that may wait; then nothing is read until they are taken."""
 
+SHORT_BODY = 64 * 1024
+"""Bytes that are cheaper to copy behind the head than to send on their own."""
+
 
 class Connection(asyncio.Protocol):
     """One connection, and the answer that is being read from it.
@@ -111,8 +114,11 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = self._silent_bytes = 0
         self._whole = self._keeps_alive = self._heard = False
         self._expecting = True
-        self._out.write(head, more=True)
-        self._out.write(body)
+        if len(body) <= SHORT_BODY:
+            self._out.write(head + body)
+        else:
+            self._out.write(head)
+            self._out.write(body)
         return self._wait(seconds)
 
     async def part(self, seconds: Callable[[], float]) -> bytes:
