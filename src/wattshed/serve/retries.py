@@ -22,7 +22,8 @@ class Retries:
 
     def earn(self) -> None:
         """A request came."""
-        self._left = min(RESERVE, self._left + self._share)
+        if self._left < RESERVE:
+            self._left += self._share
 
     def spend(self) -> bool:
         """Take one, if there is one."""
