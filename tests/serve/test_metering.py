@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -462,3 +463,26 @@ def test_an_alarm_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3 * FEWEST):
         drifts.take([("e", 10.0, 20.0), ("e", 10.0, 20.1), ("e", None, 5.0)])
     assert [record.getMessage()[:20] for record in caplog.records] == ["e is metered at 2.01"]
+
+
+def test_an_alarm_is_logged_once_whichever_thread_raises_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each meter has a thread: one that looks sees what another one has just been told."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        drifts = Drifts()
+
+        def tell(name: str) -> None:
+            for _ in range(200):
+                drifts.take([(name, 10.0, 20.0), (name, 10.0, 20.1)])
+
+        threads = [threading.Thread(target=tell, args=(f"e/{k}",)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert sorted(r.getMessage()[:3] for r in caplog.records) == ["e/0", "e/1", "e/2", "e/3"]

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Lock
 
 from wattshed.records import LedgerDrift
 
@@ -71,38 +72,52 @@ def _meets(low: float, high: float, tolerated: float) -> bool:
 
 
 class Drifts:
-    """The drift of each endpoint lately. An alarm is logged when it begins."""
+    """The drift of each endpoint lately. An alarm is logged when it begins.
+
+    Meters are read by threads of their own, and each of them tells.
+    """
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._known: dict[str, Drift] = {}
         self._alarmed: set[str] = set()
 
     def take(self, requests: Iterable[tuple[str, float | None, float]]) -> None:
         """Take in endpoint, modelled and metered energy of requests."""
-        for endpoint, modelled_j, metered_j in requests:
-            if modelled_j is not None:
-                known = self._known.setdefault(endpoint, Drift())
-                known.add(modelled_j, metered_j)
-                if known.requests >= LATELY:
-                    known.fade()
-        for each in self.found():
-            if each.alarm and each.endpoint not in self._alarmed:
-                log.warning(
-                    "%s is metered at %.3g times the energy that is modelled (95 %%: %.3g to %.3g)",
-                    each.endpoint,
-                    each.ratio,
-                    each.low,
-                    each.high,
-                )
-            (self._alarmed.add if each.alarm else self._alarmed.discard)(each.endpoint)
+        with self._lock:
+            for endpoint, modelled_j, metered_j in requests:
+                if modelled_j is not None:
+                    self._add(endpoint, modelled_j, metered_j)
+            drifts = self._found()
+            begun = [d for d in drifts if d.alarm and d.endpoint not in self._alarmed]
+            self._alarmed = {d.endpoint for d in drifts if d.alarm}
+        for each in begun:
+            log.warning(
+                "%s is metered at %.3g times the energy that is modelled (95 %%: %.3g to %.3g)",
+                each.endpoint,
+                each.ratio,
+                each.low,
+                each.high,
+            )
+
+    def _add(self, endpoint: str, modelled_j: float, metered_j: float) -> None:
+        known = self._known.setdefault(endpoint, Drift())
+        known.add(modelled_j, metered_j)
+        if known.requests >= LATELY:
+            known.fade()
 
     def forget(self, endpoints: Iterable[str]) -> None:
         """Begin anew: what was known is of a profile, or a meter, that was replaced."""
-        for endpoint in endpoints:
-            self._known.pop(endpoint, None)
-            self._alarmed.discard(endpoint)
+        with self._lock:
+            for endpoint in endpoints:
+                self._known.pop(endpoint, None)
+                self._alarmed.discard(endpoint)
 
     def found(self) -> list[LedgerDrift]:
         """Of each endpoint that has any."""
-        drifts = (drift.found(name) for name, drift in list(self._known.items()))
+        with self._lock:
+            return self._found()
+
+    def _found(self) -> list[LedgerDrift]:
+        drifts = (drift.found(name) for name, drift in self._known.items())
         return [drift for drift in drifts if drift is not None]
