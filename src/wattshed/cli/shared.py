@@ -105,15 +105,17 @@ class FiniteRange(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """See `click.ParamType`."""
+        """See `click.ParamType`; what is wrong is told in one line, as all bad input is."""
+        where = max(param.opts, key=len) if param else "number"
         try:
             found = finite(value)
         except ValueError:
-            self.fail(f"{value!r} is not a finite number; give {self._cure()}", param, ctx)
+            wrong = f"{value!r} is not a finite number"
+            raise BadInput(f"{where}: {wrong}; give {self._cure()}") from None
         try:
             return float(super().convert(found, param, ctx))
         except click.BadParameter:
-            self.fail(f"{value!r} is out of range; give {self._cure()}", param, ctx)
+            raise BadInput(f"{where}: {value!r} is out of range; give {self._cure()}") from None
 
     def _cure(self) -> str:
         """The range in words, e.g. ``a number above 0, up to 1``."""
