@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +30,25 @@ def read_json(path: Path, kind: type[T], cure: str) -> T:
         raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FileError(str(path), str(error), cure) from None
+
+
+def find_not_finite(found: Any, place: str = "") -> tuple[str, float] | None:
+    """Place and value of the first nan or inf, both of which TOML knows; None without one.
+
+    Examples
+    --------
+    >>> find_not_finite({"keys": [{"tenant": "a"}, {"joules_per_hour": float("inf")}]})
+    ('keys[1].joules_per_hour', inf)
+    """
+    if isinstance(found, float):
+        return None if math.isfinite(found) else (place, found)
+    parts: list[tuple[str, Any]] = []
+    if isinstance(found, dict):
+        parts = [(f"{place}.{key}".removeprefix("."), value) for key, value in found.items()]
+    elif isinstance(found, list):
+        parts = [(f"{place}[{index}]", value) for index, value in enumerate(found)]
+    wrong = (find_not_finite(value, below) for below, value in parts)
+    return next((each for each in wrong if each), None)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

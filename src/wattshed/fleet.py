@@ -13,6 +13,7 @@ import msgspec
 
 from wattshed.data.catalog import dataset_names, dataset_path
 from wattshed.errors import FileError, FleetError, ParameterError, ProfileError
+from wattshed.files import find_not_finite
 from wattshed.iterations import load_any_profile
 from wattshed.records import Deployment, Fleet, IterationProfile, Slo, Upstream
 from wattshed.serving import engine_settings, refuse_engine_keys
@@ -105,6 +106,7 @@ def load_fleet(source: str | Path) -> Fleet:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FleetError(label, f"is not TOML: {error}", "correct the syntax") from None
+    _refuse_not_finite(label, raw)
     keys = _decode(label, raw)
     _refuse_duplicates(label, keys)
     deployments = [
@@ -155,6 +157,14 @@ def engine_keys(fleet: Fleet) -> dict[str, str]:
         If one is not there, or no header can hold it. It never shows the key.
     """
     return keys_of(fleet, os.environ)
+
+
+def _refuse_not_finite(label: str, raw: dict[str, Any]) -> None:
+    """Only in what is read here: `wattshed.sites` knows what each of its figures may be."""
+    wrong = find_not_finite({key: value for key, value in raw.items() if key != "sites"})
+    if wrong:
+        place, value = wrong
+        raise FleetError(f"{label}: {place}", f"{value:g}", "give a finite number, or leave it out")
 
 
 def _decode(label: str, raw: dict[str, Any]) -> FleetKeys:

@@ -204,6 +204,16 @@ CASES: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
         ["plan", "--fleet", "fleet.toml"],
         ["fleet.toml: deployments[0].sleep_after_s", "-1.0"],
     ),
+    "a host that takes infinite power": (
+        {"fleet.toml": FLEET + "host_power_w = inf\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: deployments[0].host_power_w: inf", "finite number"],
+    ),
+    "a promise of nan": (
+        {"fleet.toml": FLEET + "[slo.default]\ne2e_s = nan\n"},
+        ["plan", "--fleet", "fleet.toml"],
+        ["fleet.toml: slo.default.e2e_s: nan", "finite number"],
+    ),
     "wrong type": (
         {"fleet.toml": FLEET + 'idle_power_w = "60W"\n'},
         ["plan", "--fleet", "fleet.toml"],

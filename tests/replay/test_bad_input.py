@@ -64,8 +64,10 @@ def test_a_workload_without_arrivals(run: Run) -> None:
     [
         (["--key-env", "NO_SUCH_KEY"], "--key-env: NO_SUCH_KEY holds no API key"),
         (["--load", "0.5"], "--load: 0.5 of an unknown fleet; name the fleet with --fleet"),
-        (["--engine-speed", "0"], "engine_speed: 0; give a number above 0"),
-        (["--max-error", "2"], "max_error: 2; give a part, from 0 to 1"),
+        (["--engine-speed", "0"], "--engine-speed: '0' is out of range; give a number above 0"),
+        (["--max-error", "2"], "--max-error: '2' is out of range; give a number from 0 to 1"),
+        (["--target", "0"], "--target: '0' is out of range; give a number above 0, up to 1"),
+        (["--timeout", "nan"], "--timeout: 'nan' is not a finite number; give a number above 0"),
         (["--fleet", "nowhere"], "nowhere"),
     ],
 )

@@ -125,6 +125,10 @@ def test_keys_are_compared_in_constant_time() -> None:
         ('[[keys]]\ntenant = "a"\nsha256 = "secret"', "regex"),
         ('[[keys]]\ntenant = "a"\nkey = "secret"', "unknown field `key`"),
         (f'[[keys]]\ntenant = "a"\nsha256 = "{"0" * 64}"\n' * 2, "twice"),
+        (
+            f'[[keys]]\ntenant = "a"\nsha256 = "{"0" * 64}"\njoules_per_hour = inf',
+            r"keys\[0\].joules_per_hour: inf; give a finite number",
+        ),
         ("[[keys", "not TOML"),
     ],
 )

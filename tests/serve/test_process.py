@@ -146,8 +146,8 @@ def test_kill_9_under_load_keeps_what_was_acknowledged(start: Start, tmp_path: P
         ([], "give either --fleet FILE or --demo"),
         (["--fleet", "hybrid-2024"], "none has an address"),
         (["--demo", "--policy", "nonsense"], "use one of"),
-        (["--demo", "--speed", "nan"], "'--speed': 'nan' is not a finite number"),
-        (["--demo", "--queue-time", "inf"], "'--queue-time': 'inf' is not a finite number"),
+        (["--demo", "--speed", "nan"], "--speed: 'nan' is not a finite number"),
+        (["--demo", "--queue-time", "inf"], "--queue-time: 'inf' is not a finite number"),
         (["--demo", "--canary", "frugal", "--canary-share", "nan"], "is not a finite number"),
         (
             ["--demo", "--ledger", "sqlite:////no/where.sqlite"],

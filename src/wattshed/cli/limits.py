@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wattshed.cli.shared import FiniteRange, finite
 from wattshed.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ OPTIONS = (
         metavar="X",
         help="Largest energy: joules, or a multiple of the reference such as 0.98x.",
     ),
-    click.option("--accuracy-floor", type=float, default=None, help="Smallest accuracy, 0 to 1."),
+    click.option(
+        "--accuracy-floor", type=FiniteRange(0, 1), default=None, help="Smallest accuracy."
+    ),
     click.option(
         "--accuracy-measure",
         default="query-mean",
@@ -47,7 +50,7 @@ OPTIONS = (
     ),
     click.option(
         "--horizon",
-        type=float,
+        type=FiniteRange(min=0, min_open=True),
         default=None,
         metavar="S",
         help="Seconds in which the workload must be served: limits each deployment's busy time to"
@@ -100,7 +103,7 @@ def _bound(option: str, text: str, cure: str) -> Bound:
     from wattshed.plan.limits import Bound
 
     try:
-        return Bound(float(text.removesuffix("x")), text.endswith("x"))
+        return Bound(finite(text.removesuffix("x")), text.endswith("x"))
     except ValueError:
         raise ParameterError(option, repr(text), f"give {cure}") from None
 
@@ -142,7 +145,7 @@ def with_slo(fleet: Fleet, slos: tuple[str, ...]) -> Fleet:
         for part in keys.split(","):
             key, _, value = part.partition("=")
             try:
-                limits[f"{key.strip()}_s"] = float(value)
+                limits[f"{key.strip()}_s"] = finite(value)
             except ValueError:
                 limits = {}
         if not limits or not set(limits) <= set(Slo.__struct_fields__) or min(limits.values()) <= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,7 +21,7 @@ from wattshed.cli.metering import (
     settings_of,
     tell_health,
 )
-from wattshed.cli.shared import note
+from wattshed.cli.shared import finite, note
 from wattshed.errors import EngineError, MeterError, ParameterError
 
 if TYPE_CHECKING:
@@ -177,12 +176,9 @@ def _numbers(option: str, text: str | None) -> list[float | None]:
 
 def _number(option: str, text: str) -> float:
     try:
-        found = float(text)
+        return finite(text)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise ParameterError(option, repr(text), "give a finite number")
-    return found
+        raise ParameterError(option, repr(text), "give a finite number") from None
 
 
 # ---------------------------------------------------------------- carrying it out

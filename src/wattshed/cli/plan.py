@@ -10,7 +10,9 @@ import click
 
 from wattshed.cli.limits import limit_options, parse_limits, parse_weight, with_slo
 from wattshed.cli.shared import (
+    FiniteRange,
     errors_at_the_edge,
+    finite,
     fleet_option,
     folder_option,
     json_option,
@@ -44,7 +46,7 @@ class Evaluation:
 @click.option(
     "--lambda",
     "energy_weight",
-    type=float,
+    type=FiniteRange(0, 1),
     default=None,
     help="Weight of energy against runtime: 1 is energy alone, 0 runtime alone.  [default: 1]",
 )
@@ -56,7 +58,7 @@ class Evaluation:
 )
 @click.option(
     "--zeta",
-    type=float,
+    type=FiniteRange(0, 1),
     default=None,
     help="Weight of energy and runtime against accuracy: 0 is accuracy alone."
     " Without it accuracy plays no part.",
@@ -221,7 +223,7 @@ def parse_idle_power(values: tuple[str, ...]) -> dict[str, float]:
     for value in values:
         name, _, power = value.rpartition("=")
         try:
-            parsed[name] = float(power)
+            parsed[name] = finite(power)
         except ValueError:
             raise ParameterError("--idle-power", repr(value), "give NAME=WATTS") from None
     return parsed

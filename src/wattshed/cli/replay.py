@@ -13,6 +13,7 @@ import click
 from wattshed.cli.limits import with_slo
 from wattshed.cli.replayed import inputs_of, print_replay, replay_results, write_replay
 from wattshed.cli.shared import (
+    FiniteRange,
     errors_at_the_edge,
     folder_option,
     json_option,
@@ -58,7 +59,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
 @promise_options("Part of the promises from which on two attainments count as equal.")
 @click.option(
     "--engine-speed",
-    type=float,
+    type=FiniteRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="How many times faster than their profiles the engines are (serve --demo --speed)."
@@ -80,7 +81,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
 @click.option(
     "--timeout",
     "timeout_s",
-    type=float,
+    type=FiniteRange(min=0, min_open=True),
     default=600.0,
     show_default=True,
     metavar="S",
@@ -88,7 +89,7 @@ EXTRA = "a replay needs packages that are not installed: pip install 'wattshed[s
 )
 @click.option(
     "--max-error",
-    type=float,
+    type=FiniteRange(0, 1),
     default=0.05,
     show_default=True,
     metavar="PART",

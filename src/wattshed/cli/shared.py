@@ -80,17 +80,53 @@ def folder_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
+def finite(text: str | float) -> float:
+    """The number that a text is.
+
+    Raises
+    ------
+    ValueError
+        Also for nan and inf.
+
+    Examples
+    --------
+    >>> finite("1e3")
+    1000.0
+    """
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(text)
+    return found
+
+
 class FiniteRange(click.FloatRange):
-    """A range of numbers, which neither nan nor inf is in."""
+    """A range of numbers, which neither nan nor inf is in; the type of every option of a number."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """See `click.ParamType`."""
-        found = float(super().convert(value, param, ctx))
-        if not math.isfinite(found):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return found
+        """See `click.ParamType`; what is wrong is told in one line, as all bad input is."""
+        where = max(param.opts, key=len) if param else "number"
+        try:
+            found = finite(value)
+        except ValueError:
+            wrong = f"{value!r} is not a finite number"
+            raise BadInput(f"{where}: {wrong}; give {self._cure()}") from None
+        try:
+            return float(super().convert(found, param, ctx))
+        except click.BadParameter:
+            raise BadInput(f"{where}: {value!r} is out of range; give {self._cure()}") from None
+
+    def _cure(self) -> str:
+        """The range in words, e.g. ``a number above 0, up to 1``."""
+        low = high = ""
+        if self.min is not None:
+            low = f" above {self.min:g}" if self.min_open else f" from {self.min:g}"
+        if self.max is not None:
+            closed = " to" if low and not self.min_open else ", up to"
+            high = f"{', below' if self.max_open else closed} {self.max:g}"
+        on = " on" if low and not self.min_open and not high else ""
+        return f"a number{low}{high or on}"
 
 
 class BadInput(click.ClickException):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from wattshed.cli.shared import FiniteRange, finite
 from wattshed.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., object])
 OPTIONS = (
     click.option(
         "--rate",
-        type=float,
+        type=FiniteRange(min=0, min_open=True),
         default=None,
         metavar="R",
         help="Draw arrivals at this mean rate, requests per second. Without --rate, --load and"
@@ -28,7 +29,7 @@ OPTIONS = (
     ),
     click.option(
         "--load",
-        type=float,
+        type=FiniteRange(min=0, min_open=True),
         default=None,
         metavar="PART",
         help="Draw arrivals at this part of the highest rate at which least-loaded routing at the"
@@ -44,7 +45,7 @@ OPTIONS = (
     ),
     click.option(
         "--cv",
-        type=float,
+        type=FiniteRange(min=0),
         default=1.0,
         show_default=True,
         help="Coefficient of variation of the times between drawn arrivals: 1 is Poisson, more"
@@ -52,7 +53,7 @@ OPTIONS = (
     ),
     click.option(
         "--speed",
-        type=float,
+        type=FiniteRange(min=0, min_open=True),
         default=1.0,
         show_default=True,
         help="Of a replay: 2 lets the same requests come in half the time.",
@@ -66,7 +67,11 @@ OPTIONS = (
         " one such as servegen-rates#m-large.",
     ),
     click.option(
-        "--scale", type=float, default=1.0, show_default=True, help="Factor of these rates."
+        "--scale",
+        type=FiniteRange(min=0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="Factor of these rates.",
     ),
     click.option(
         "--window",
@@ -88,7 +93,13 @@ def promise_options(target: str) -> Callable[[F], F]:
             help="Latency that is promised, instead of the fleet's [slo.CLASS]: ttft, tbt and e2e"
             " in seconds. Without CLASS, for all requests whose class has none. Repeatable.",
         ),
-        click.option("--target", type=float, default=0.99, show_default=True, help=target),
+        click.option(
+            "--target",
+            type=FiniteRange(0, 1, min_open=True),
+            default=0.99,
+            show_default=True,
+            help=target,
+        ),
         click.option(
             "--every-token",
             is_flag=True,
@@ -133,10 +144,6 @@ def parse_arrivals(
     from wattshed.workload.rates import read_rates
 
     _one_of({"--rate": rate, "--load": load, "--rates": rates_source})
-    _check_positive("--rate", rate)
-    _check_positive("--load", load)
-    _check_positive("--speed", speed)
-    _check_positive("--scale", scale)
     if rates_source is None and (window is not None or scale != 1):
         option = "--scale" if window is None else "--window"
         raise ParameterError(option, "no rates", "give --rates FILE|NAME, which it is a part of")
@@ -167,11 +174,6 @@ def _refuse_idle(replayed: bool, cv: float, speed: float) -> None:
         raise ParameterError("--speed", f"{speed:g} for drawn arrivals", cure)
 
 
-def _check_positive(option: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise ParameterError(option, f"{value:g}", "give a number above 0")
-
-
 def parse_window(text: str | None) -> tuple[float | None, float | None]:
     """Start and end of ``A:B``, None where nothing stands.
 
@@ -188,7 +190,7 @@ def parse_window(text: str | None) -> tuple[float | None, float | None]:
         return None, None
     first, colon, last = text.partition(":")
     try:
-        found = (float(first) if first else None), (float(last) if last else None)
+        found = (finite(first) if first else None), (finite(last) if last else None)
     except ValueError:
         colon = ""
     if not colon:
@@ -215,7 +217,7 @@ def _outage(fleet: Fleet, option: str, text: str) -> Outage:
     name, _, times = text.rpartition("@")
     start, dash, end = times.partition("-")
     try:
-        start_s, end_s = float(start), float(end) if dash else float("inf")
+        start_s, end_s = finite(start), finite(end) if dash else float("inf")
     except ValueError:
         cure = "give REPLICA@START or REPLICA@START-END in seconds, e.g. a100-tp8/0@600-1200"
         raise ParameterError(option, repr(text), cure) from None
@@ -270,7 +272,7 @@ def parse_clocks(text: str | None) -> tuple[float, ...] | None:
         return None
     cure = "give fractions of the highest clock, above 0 and at most 1, e.g. 0.5,0.75,1"
     try:
-        clocks = tuple(float(part) for part in text.split(","))
+        clocks = tuple(finite(part) for part in text.split(","))
     except ValueError:
         raise ParameterError("--clocks", repr(text), cure) from None
     if not all(0 < clock <= 1 for clock in clocks):

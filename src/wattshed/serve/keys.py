@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 
 from wattshed.errors import FileError
+from wattshed.files import find_not_finite
 from wattshed.serve.refused import RefusedError
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -177,7 +178,8 @@ def load_keys(path: Path) -> Keys:
         Naming the place, never the content.
     """
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), KeyFile)
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = msgspec.convert(raw, KeyFile)
     except OSError as error:
         raise FileError(str(path), f"cannot be read: {error.strerror}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -185,6 +187,10 @@ def load_keys(path: Path) -> Keys:
     except msgspec.ValidationError as error:
         cure = "give tables [[keys]] with tenant and sha256"
         raise FileError(str(path), str(error), cure) from None
+    wrong = find_not_finite(raw)
+    if wrong:
+        where, cure = f"{path}: {wrong[0]}", "give a finite number, or leave it out for no budget"
+        raise FileError(where, f"{wrong[1]:g}", cure)
     digests = [entry.sha256 for entry in found.keys]
     if len(set(digests)) < len(digests):
         raise FileError(str(path), "the same key is there twice", "give each tenant its own")
