@@ -125,6 +125,32 @@ def test_a_connection_closes_behind_what_waits_or_sends_nothing_more() -> None:
     asyncio.run(scene())
 
 
+def test_a_connection_that_fails_takes_nothing_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Written):
+        def write(self, data: Any) -> None:
+            raise RuntimeError("the handler is closed")
+
+        def abort(self) -> None:
+            self.sent.append((self.name, b"aborted"))
+
+    async def scene() -> None:
+        sent: list[tuple[int, bytes]] = []
+        departures = Departures(asyncio.get_running_loop())
+        departures.few = False
+        those = [Outgoing(Failing(9, sent), departures)]
+        those += [Outgoing(Written(name, sent), departures) for name in range(FEW)]
+        for each in those:
+            each.write(b"all")
+        await asyncio.sleep(0)
+        assert sent == [(9, b"aborted"), *((name, b"all") for name in range(FEW))]
+        assert not any(each.unsent for each in those)
+
+    asyncio.run(scene())
+    assert "a connection failed" in caplog.text
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_client_that_takes_nothing_is_seen_by_whoever_writes(loop: Any) -> None:
     """The transport says when to pause, and when to go on."""

@@ -158,6 +158,18 @@ def test_a_body_is_sent_for() -> None:
     assert found.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
+def test_a_client_that_left_is_not_told_to_send_its_body() -> None:
+    async def scenario() -> bytes:
+        protocol, state, transport = connection_to(echo)
+        head = b"POST / HTTP/1.1\r\n" + HOST + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        protocol.data_received(head)
+        protocol.connection_lost(None)  # before it is begun to be answered
+        await asyncio.wait(state.tasks)
+        return transport.out
+
+    assert asyncio.run(scenario()) == b""
+
+
 def test_the_head_does_not_wait_for_the_body() -> None:
     async def slow(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
