@@ -99,10 +99,11 @@ def test_few_send_at_once() -> None:
         those, sent = outgoing(FEW)
         for _ in range(3):
             for each in those:
-                each.write(b"all")
+                each.write(b"head")
+                each.write(b"body")
                 assert not each.unsent
             await asyncio.sleep(0)
-        assert sent == 3 * [(0, b"all"), (1, b"all")]
+        assert sent == 3 * [(name, part) for name in range(FEW) for part in (b"head", b"body")]
 
     asyncio.run(scene())
 
