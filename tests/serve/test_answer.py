@@ -57,6 +57,9 @@ def test_usage_is_read_in_both_dialects() -> None:
     assert read_usage(b'{"prompt_tokens": 3}') == Usage(3, 0)
     for nothing in (b"", b"null", b"{}", b'{"prompt_tokens": "3"}', b'{"prompt_tokens": -3}'):
         assert read_usage(nothing) is None
+    too_many = b"%d" % 2**64  # which no ledger holds
+    assert read_usage(b'{"prompt_tokens": ' + too_many + b"}") is None
+    assert read_usage(b'{"prompt_tokens": 3, "completion_tokens": ' + too_many + b"}") is None
 
 
 KEYS = st.sampled_from(["usage", "a", "b"]) | st.text(max_size=4)

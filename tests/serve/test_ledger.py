@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,24 @@ def test_rows_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
     assert ledger.close() == 0
     assert ledger.error is None
     assert ids_in(path) == ["1"]
+
+
+def test_a_ledger_that_cannot_be_written_is_closed_after_one_more_try(tmp_path: Path) -> None:
+    """Each may take as long as somebody else has the database."""
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(f"sqlite:///{path}", interval_s=60)
+    tries = []
+
+    def fail(*_: Any) -> None:
+        tries.append(1)
+        raise sql.exc.OperationalError("", None, OSError("database is locked"))
+
+    ledger._insert = fail
+    ledger.append({**ROW, "id": "1"})
+    while ledger.error is None:
+        time.sleep(0.001)
+    assert ledger.close() == 1
+    assert len(tries) == 2
 
 
 @pytest.mark.slow

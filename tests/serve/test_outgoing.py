@@ -99,10 +99,11 @@ def test_few_send_at_once() -> None:
         those, sent = outgoing(FEW)
         for _ in range(3):
             for each in those:
-                each.write(b"all")
+                each.write(b"head")
+                each.write(b"body")
                 assert not each.unsent
             await asyncio.sleep(0)
-        assert sent == 3 * [(0, b"all"), (1, b"all")]
+        assert sent == 3 * [(name, part) for name in range(FEW) for part in (b"head", b"body")]
 
     asyncio.run(scene())
 
@@ -123,6 +124,32 @@ def test_a_connection_closes_behind_what_waits_or_sends_nothing_more() -> None:
         assert sent == [(0, b"last words")]
 
     asyncio.run(scene())
+
+
+def test_a_connection_that_fails_takes_nothing_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Written):
+        def write(self, data: Any) -> None:
+            raise RuntimeError("the handler is closed")
+
+        def abort(self) -> None:
+            self.sent.append((self.name, b"aborted"))
+
+    async def scene() -> None:
+        sent: list[tuple[int, bytes]] = []
+        departures = Departures(asyncio.get_running_loop())
+        departures.few = False
+        those = [Outgoing(Failing(9, sent), departures)]
+        those += [Outgoing(Written(name, sent), departures) for name in range(FEW)]
+        for each in those:
+            each.write(b"all")
+        await asyncio.sleep(0)
+        assert sent == [(9, b"aborted"), *((name, b"all") for name in range(FEW))]
+        assert not any(each.unsent for each in those)
+
+    asyncio.run(scene())
+    assert "a connection failed" in caplog.text
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 import pytest
 import uvicorn
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
@@ -158,6 +159,18 @@ def test_a_body_is_sent_for() -> None:
     assert found.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
+def test_a_client_that_left_is_not_told_to_send_its_body() -> None:
+    async def scenario() -> bytes:
+        protocol, state, transport = connection_to(echo)
+        head = b"POST / HTTP/1.1\r\n" + HOST + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        protocol.data_received(head)
+        protocol.connection_lost(None)  # before it is begun to be answered
+        await asyncio.wait(state.tasks)
+        return transport.out
+
+    assert asyncio.run(scenario()) == b""
+
+
 def test_the_head_does_not_wait_for_the_body() -> None:
     async def slow(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -242,6 +255,35 @@ def test_a_slow_client_is_waited_for() -> None:
         while not got.endswith(b"0\r\n\r\n"):
             got += connection.recv(2**20)
     assert got.count(b"x") == 200 * 2**16
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_was_sent_leaves_before_a_client_that_says_no_more_is_let_go(
+    loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wattshed.serve.outgoing.FEW", -1)  # all wait for the end of the turn
+
+    async def scenario() -> bytes:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["method"] == "POST":
+                theirs.shutdown(socket.SHUT_WR)
+            await echo(scope, receive, send)
+
+        config = uvicorn.Config(app, log_config=None, ws="none")
+        config.loaded_app = app
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            running = asyncio.get_running_loop()
+            protocol = GatewayProtocol(config, ServerState(), {})
+            await running.create_connection(lambda: protocol, sock=ours)
+            for request in REQUESTS[:2]:
+                theirs.send(request)
+                found = await asyncio.wait_for(running.sock_recv(theirs, 2**16), 5)
+            return found
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(scenario()).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_an_idle_connection_is_closed_and_a_used_one_kept() -> None:

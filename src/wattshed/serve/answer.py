@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 NAMED = {name: re.compile(rb'"%s"\s*:\s*' % name.encode()) for name in ("usage", "response")}
+MOST_TOKENS = 2**53
+"""That a usage may tell; JSON has longer numbers, which neither a ledger nor a float holds."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -53,7 +55,8 @@ def read_usage(raw: bytes) -> Usage | None:
     n = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
     if m is None:
         return None
-    return Usage(m, n or 0) if min(m, n or 0) >= 0 else None
+    n = n or 0
+    return Usage(m, n) if 0 <= min(m, n) <= max(m, n) < MOST_TOKENS else None
 
 
 def usage_of(document: bytes) -> bytes:

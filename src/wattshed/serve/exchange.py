@@ -167,7 +167,7 @@ class Exchange:
     async def receive(self) -> Message:
         """The next part of the request, or that its client has left; as of ASGI."""
         link = self._link
-        if self._waits_to_send:
+        if self._waits_to_send and not self.lost:
             self._waits_to_send = False
             link.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self._news or self.lost or self.complete):

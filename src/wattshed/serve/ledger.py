@@ -182,7 +182,8 @@ class Ledger:
             due_s = max(now_s, due_s) + self._interval_s
             self._some.clear()
             self._commit_all()
-        self._commit_all()
+        if self.error is None:
+            self._commit_all()  # what came during the last one
 
     def _commit_all(self) -> None:
         """Commit what is there, and leave what comes meanwhile to the next turn."""

@@ -9,7 +9,9 @@ nothing to win, and nobody waits.
 from __future__ import annotations
 
 import asyncio
+import logging
 
+log = logging.getLogger("wattshed.serve")
 MOST_WAITING = 64 * 1024
 """Bytes that may wait for the end of the turn; more than that is not worth copying either."""
 FEW = 2
@@ -42,9 +44,13 @@ class Departures:
 
     def _leave(self) -> None:
         those, self._those = self._those, []
-        self.few = len(those) <= FEW
+        self.few = len(those) <= FEW or len(set(those)) <= FEW  # some may have sent twice
         for outgoing in those:
-            outgoing.flush()
+            try:
+                outgoing.flush()
+            except Exception:  # whatever it is: what others sent leaves all the same
+                log.exception("a connection failed")
+                outgoing.abort()
 
 
 class Outgoing:
@@ -93,6 +99,11 @@ class Outgoing:
         """Close the connection behind what waits."""
         self.flush()
         self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.drop()
+        self._transport.abort()
 
     def drop(self) -> None:
         """Send nothing more: there is nobody to take it, or nobody shall."""

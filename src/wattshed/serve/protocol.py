@@ -111,6 +111,10 @@ class GatewayProtocol(asyncio.Protocol):
         }
         self._expect(self.headers_s)
 
+    def eof_received(self) -> None:
+        """The client says no more: the transport closes, behind what waits."""
+        self.out.flush()
+
     def connection_lost(self, _error: Exception | None) -> None:
         """There is nobody to answer."""
         self._server.connections.discard(cast("Any", self))
