@@ -207,7 +207,7 @@ class Ledger:
                 for table, those in rows.items():
                     if those:
                         self._insert(connection, table, those)
-        except sql.exc.SQLAlchemyError as error:
+        except (sql.exc.SQLAlchemyError, ValueError, OverflowError) as error:
             if self.error is None:
                 log.warning("the ledger cannot be written, rows are kept: %s", _first_line(error))
             self.error = _first_line(error)

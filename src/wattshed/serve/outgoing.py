@@ -68,8 +68,8 @@ class Outgoing:
     def __init__(self, transport: asyncio.Transport, departures: Departures) -> None:
         self._transport, self._departures = transport, departures
         self._waiting = b""
-        # With its usual bounds uvloop would keep what it is given, to send all in no order. Above 0
-        # because a transport with TLS takes 0 for: stop, though nothing waits.
+        # What is written is to leave then and there. Above 0, because a transport with TLS takes 0
+        # for: stop, though nothing waits.
         transport.set_write_buffer_limits(1)
 
     def write(self, data: bytes) -> None:

@@ -21,7 +21,6 @@ LONGEST_HEAD = 64 * 1024
 """Bytes of the headers of an answer; also of what may come without any byte of its body."""
 MOST_UNREAD = 256 * 1024
 """Bytes of a body that may wait; then nothing is read until they are taken."""
-
 SHORT_BODY = 64 * 1024
 """Bytes that are cheaper to copy behind the head than to send on their own."""
 
