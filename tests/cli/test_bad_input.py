@@ -488,6 +488,7 @@ def test_one_line_and_exit_status_2(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_leaves_nothing(wattshed: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     done = wattshed("plan", "-o", "file/below")

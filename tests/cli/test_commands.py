@@ -179,6 +179,7 @@ def test_60_w_of_idle_power_is_said_to_leave_nothing(wattshed: Run) -> None:
     assert "not significant" in done.stdout
 
 
+@pytest.mark.slow
 def test_demo_writes_a_self_contained_report(wattshed: Run, tmp_path: Path) -> None:
     done = wattshed("demo")
     assert done.returncode == 0, done.stderr

@@ -98,6 +98,7 @@ def test_tables_and_sentences_are_for_people(simulate: Simulate) -> None:
     assert "modelled: " in done.stderr
 
 
+@pytest.mark.slow
 def test_the_folder_holds_report_series_and_requests(simulate: Simulate, tmp_path: Path) -> None:
     done = simulate("--policy", "single:h100,random", "--controller", "static:0.7", "-o", "out")
     assert "report: out" in done.stderr

@@ -35,6 +35,7 @@ def portion(plan: Plan, name: str) -> float:
     return next(a.share for a in plan.assignment if a.deployment == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1.05, 1.1, 2.0])
 def test_a_runtime_budget_binds_and_its_weight_gives_the_same_plan(ratio: float) -> None:
     plan = hybrid(Limits(runtime=Bound(ratio, relative=True)))

@@ -106,6 +106,7 @@ def test_the_bound_is_the_optimum_of_the_whole_linear_program(
     assert plan.robust.bound_j == pytest.approx(least_cvar_by_one_program(cost), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_under_a_cap_the_bound_holds_for_split_queries_too(
     make_fleet: Maker, make_workload: Queries, seed: int

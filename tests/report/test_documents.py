@@ -30,6 +30,7 @@ def report_of(sections):
     return Document("Report", "", sections, [], "wattshed", "wattshed plan", 0)
 
 
+@pytest.mark.slow
 def test_a_plan_and_its_profiles_fill_one_report(plan, profiles, tmp_path):
     sections = [*plan_sections(plan), *fit_sections(profiles)]
     names = {p.name for p in write_report(report_of(sections), tmp_path)}

@@ -40,6 +40,7 @@ def changed(found, **fields):
     return structs.replace(found, policies=[structs.replace(p, **fields) for p in found.policies])
 
 
+@pytest.mark.slow
 def test_a_simulation_fills_a_report(simulated, tmp_path):
     document = simulation_document(simulated, [], "wattshed simulate", 0, Aim())
     names = {p.name for p in write_report(document, tmp_path)}

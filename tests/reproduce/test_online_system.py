@@ -113,6 +113,7 @@ def test_queries_wait_as_in_plain_slots(setting: Setting, order: Order, name: st
     assert found.max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "name"),
     [(ONLINE, "ticks, oldest"), (QUEUE_AWARE, "ticks, oldest"), (QUEUE_AWARE, "at once, any")],

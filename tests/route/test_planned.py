@@ -103,6 +103,7 @@ def route(policy: FilteredPolicy, problem: Problem) -> Choice:
     return np.array([problem.names.index(name or "") for name in chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_prices_reproduce_the_plan_up_to_the_queries_that_tie(name: str) -> None:
     """All but the ties, and the few queries that a plan moves so that none is split."""

@@ -53,6 +53,7 @@ def frugal(
     return found.policies[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [0.53, 0.5569, 0.6, 0.64])
 def test_a_mean_accuracy_is_reached_at_nearly_the_least_energy(sizes: Fleet, floor: float) -> None:
     found = frugal(sizes, f"accuracy={floor}", forecast="known")

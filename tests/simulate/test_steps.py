@@ -194,6 +194,7 @@ CONTROLLERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=str)
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), load=st.sampled_from([0.3, 3.0, 30.0]))

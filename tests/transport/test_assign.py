@@ -211,6 +211,7 @@ def test_deployments_that_are_alike_share_the_queries(copies: tuple[int, ...]) -
     check_promises(plan, energy, runtime, limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_of_rows_that_tie_together_are_solved_exactly(seed: int) -> None:
     """Costs proportional to n tie for all rows of equal m at once; rows count for many."""
