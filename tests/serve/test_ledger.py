@@ -175,6 +175,19 @@ def test_a_ledger_that_cannot_be_written_is_closed_after_one_more_try(tmp_path: 
     assert len(tries) == 2
 
 
+def test_a_row_that_cannot_be_kept_is_told_and_does_not_end_the_writer(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.sqlite'}", interval_s=0.01)
+    ledger.append({**ROW, "id": "1", "output_tokens": 2**70})
+    while ledger.error is None:
+        time.sleep(0.001)
+    assert "too large" in ledger.error
+    assert ledger._writer.is_alive()
+    del ledger._requests[:]
+    ledger.append({**ROW, "id": "2"})
+    assert ledger.close() == 0
+    assert ids_in(tmp_path / "l.sqlite") == ["2"]
+
+
 @pytest.mark.slow
 def test_a_ledger_that_holds_too_much_has_requests_refused(
     live: Callable[..., Any], raw_engine: Callable[..., Any]

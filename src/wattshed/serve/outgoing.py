@@ -44,7 +44,7 @@ class Departures:
 
     def _leave(self) -> None:
         those, self._those = self._those, []
-        self.few = len(those) <= FEW or len(set(those)) <= FEW  # some may have sent twice
+        self.few = len(set(those)) <= FEW  # some may have sent twice
         for outgoing in those:
             try:
                 outgoing.flush()
